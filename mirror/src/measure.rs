@@ -1,0 +1,3 @@
+//! What is measured: latency histograms by arm, class and fingerprint, in intervals of time.
+
+pub mod interval;
