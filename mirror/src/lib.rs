@@ -1,3 +1,6 @@
 //! The data plane of Understudy: relays PostgreSQL traffic, captures it, and plays it to the arms.
 
+pub mod capture;
 pub mod measure;
+pub mod shadow;
+pub mod wire;

@@ -1,0 +1,6 @@
+//! From bytes to exchanges: what the production path sees on its way past. Pure; it neither awaits
+//! nor decides anything about the arms.
+
+pub mod digest;
+pub mod exchange;
+pub mod tracker;

@@ -1,0 +1,343 @@
+//! Follows both directions of one session and says where exchanges begin and end.
+//!
+//! A state machine over message pieces: it is told what the client sent and what the server sent, and
+//! hands out events. It knows no socket and never waits. One tracker serves a client session on the
+//! production path, another follows a session on an arm: both sides are measured by the same code.
+//!
+//! ```text
+//!            client bytes                    Query | Sync | FunctionCall
+//!   idle ───────────────────► building ─────────────────────────────────► awaiting (a queue: pipelines)
+//!                                                                           │ ReadyForQuery
+//!                                       ◄───────────────────────────────────┘ the front one has ended
+//! ```
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    digest::RowDigest,
+    exchange::{Exchange, Outcome, SessionId, StatementOutcome},
+};
+use crate::wire::{
+    backend::{self, TransactionStatus, tag as b},
+    frame::{FrameError, Piece, Splitter},
+    frontend::tag as f,
+};
+
+/// Payload bytes that are kept of a message whose contents matter.
+const KEPT_BYTES: usize = 1024;
+
+/// What a chunk brought about.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// A request is complete.
+    Begun(Arc<Exchange>),
+    /// An exchange is over.
+    Ended(Arc<Exchange>),
+    /// The login is over: the first ReadyForQuery.
+    LoggedIn,
+    /// The client has said goodbye.
+    Terminated,
+}
+
+/// Whether requests are kept, or only counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Requests are kept for the arms.
+    Requests,
+    /// Only boundaries are followed.
+    Nothing,
+}
+
+/// Follows one session.
+#[derive(Debug)]
+pub struct Tracker {
+    session: SessionId,
+    keep: Keep,
+    sequence: u64,
+    client: Splitter,
+    server: Splitter,
+    logged_in: bool,
+    building: Option<Building>,
+    awaiting: VecDeque<Awaiting>,
+    status: TransactionStatus,
+    last_ended_ns: u64,
+    statements: Vec<StatementOutcome>,
+    rows: RowDigest,
+    kept: Vec<u8>,
+    copy: CopyPhase,
+    /// Process id of the server's backend, once it has said it.
+    pub backend_pid: i32,
+    /// The payload of the server's BackendKeyData.
+    pub backend_key: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Building {
+    begun_ns: u64,
+    request: BytesMut,
+}
+
+#[derive(Debug)]
+struct Awaiting {
+    exchange: Arc<Exchange>,
+    /// The request ended with Sync, not with a simple query.
+    by_sync: bool,
+    copy_in: BytesMut,
+}
+
+/// Where a COPY from the client stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CopyPhase {
+    /// There is none.
+    None,
+    /// The server takes data.
+    Data,
+    /// The client has ended or failed it; in the extended protocol its Sync is still to come.
+    Done,
+}
+
+impl CopyPhase {
+    fn after(self, client_tag: u8) -> Self {
+        match (self, client_tag) {
+            (Self::Data, f::COPY_DONE | f::COPY_FAIL) => Self::Done,
+            (Self::Done, f::SYNC) => Self::None,
+            (phase, _) => phase,
+        }
+    }
+}
+
+/// Appends a piece of a message, with the message's header before its first piece.
+fn append(to: &mut BytesMut, piece: &Piece<'_>) {
+    if piece.first {
+        let length = u32::try_from(piece.message_bytes - 1).unwrap_or(u32::MAX);
+        to.extend_from_slice(&[piece.tag]);
+        to.extend_from_slice(&length.to_be_bytes());
+    }
+    to.extend_from_slice(piece.payload);
+}
+
+impl Tracker {
+    /// A tracker for a session that has sent its startup packet.
+    pub fn new(session: SessionId, keep: Keep) -> Self {
+        Self {
+            session,
+            keep,
+            sequence: 0,
+            client: Splitter::default(),
+            server: Splitter::default(),
+            logged_in: false,
+            building: None,
+            awaiting: VecDeque::new(),
+            status: TransactionStatus::Idle,
+            last_ended_ns: 0,
+            statements: Vec::new(),
+            rows: RowDigest::default(),
+            kept: Vec::new(),
+            copy: CopyPhase::None,
+            backend_pid: 0,
+            backend_key: Vec::new(),
+        }
+    }
+
+    /// Whether requests are kept from the next exchange on.
+    pub fn set_keep(&mut self, keep: Keep) {
+        self.keep = keep;
+    }
+
+    /// Nothing is being asked or answered: the next client byte begins an exchange.
+    pub fn is_idle(&self) -> bool {
+        self.logged_in && self.building.is_none() && self.awaiting.is_empty() && self.client.at_boundary()
+    }
+
+    /// Transaction status at the last ReadyForQuery.
+    pub fn status(&self) -> TransactionStatus {
+        self.status
+    }
+
+    /// Exchanges whose request is complete or under way and whose answer is not.
+    pub fn in_flight(&self) -> usize {
+        self.awaiting.len() + usize::from(self.building.is_some())
+    }
+
+    /// Takes what the client sent.
+    pub fn client(&mut self, chunk: &[u8], now_ns: u64, steps: &mut Vec<Step>) -> Result<(), FrameError> {
+        let mut rest = chunk;
+        while let Some(piece) = self.client.next(&mut rest)? {
+            if !self.logged_in {
+                continue;
+            }
+            if self.belongs_to_copy(piece.tag) {
+                if self.keep == Keep::Requests
+                    && let Some(front) = self.awaiting.front_mut()
+                {
+                    append(&mut front.copy_in, &piece);
+                }
+                if piece.last {
+                    self.copy = self.copy.after(piece.tag);
+                }
+                continue;
+            }
+            let building = self.building.get_or_insert_with(|| Building { begun_ns: now_ns, request: BytesMut::new() });
+            if self.keep == Keep::Requests {
+                append(&mut building.request, &piece);
+            }
+            if piece.last {
+                match piece.tag {
+                    f::QUERY | f::FUNCTION_CALL => self.complete(false, steps),
+                    f::SYNC => self.complete(true, steps),
+                    f::TERMINATE => {
+                        self.building = None;
+                        steps.push(Step::Terminated);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a client message belongs to a COPY that the server asked data for, and so to an
+    /// exchange whose request was complete before. What comes of a COPY after its end (the server
+    /// failed it while the client was still sending) belongs to nothing: the server ignores it.
+    ///
+    /// In the extended protocol a server in copy-in mode ignores Sync; the Sync that counts is the
+    /// one after CopyDone or CopyFail (chapter "Message Flow", "COPY Operations").
+    fn belongs_to_copy(&self, tag: u8) -> bool {
+        let by_sync = self.awaiting.front().is_some_and(|front| front.by_sync);
+        match tag {
+            f::COPY_DATA | f::COPY_DONE | f::COPY_FAIL => self.building.is_none(),
+            f::SYNC | f::FLUSH => self.building.is_none() && by_sync && self.copy != CopyPhase::None,
+            _ => false,
+        }
+    }
+
+    fn complete(&mut self, by_sync: bool, steps: &mut Vec<Step>) {
+        let Some(Building { begun_ns, request }) = self.building.take() else { return };
+        let exchange = Arc::new(Exchange {
+            session: self.session,
+            sequence: self.sequence,
+            begun_ns,
+            request: request.freeze(),
+            outcome: OnceLock::new(),
+        });
+        self.sequence += 1;
+        self.awaiting.push_back(Awaiting { exchange: Arc::clone(&exchange), by_sync, copy_in: BytesMut::new() });
+        steps.push(Step::Begun(exchange));
+    }
+
+    /// Takes what the server sent.
+    pub fn server(&mut self, chunk: &[u8], now_ns: u64, steps: &mut Vec<Step>) -> Result<(), FrameError> {
+        let mut rest = chunk;
+        while let Some(piece) = self.server.next(&mut rest)? {
+            match piece.tag {
+                b::DATA_ROW | b::COPY_DATA | b::FUNCTION_RESULT => {
+                    self.rows.piece(piece.payload, piece.first, piece.last);
+                }
+                b::READY_FOR_QUERY
+                | b::COMMAND_COMPLETE
+                | b::ERROR
+                | b::BACKEND_KEY
+                | b::EMPTY_QUERY
+                | b::PORTAL_SUSPENDED
+                | b::COPY_IN => {
+                    if piece.first && piece.last {
+                        self.answer(piece.tag, piece.payload, now_ns, steps);
+                    } else {
+                        if piece.first {
+                            self.kept.clear();
+                        }
+                        let room = KEPT_BYTES.saturating_sub(self.kept.len());
+                        self.kept.extend_from_slice(piece.payload.get(..room).unwrap_or(piece.payload));
+                        if piece.last {
+                            let kept = std::mem::take(&mut self.kept);
+                            self.answer(piece.tag, &kept, now_ns, steps);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, tag: u8, payload: &[u8], now_ns: u64, steps: &mut Vec<Step>) {
+        match tag {
+            b::BACKEND_KEY => {
+                self.backend_pid = backend::backend_pid(payload).unwrap_or(0);
+                self.backend_key = payload.to_vec();
+            }
+            b::COPY_IN => self.copy = CopyPhase::Data,
+            b::COMMAND_COMPLETE => self.statement(now_ns, backend::tag_rows(payload), None),
+            b::EMPTY_QUERY | b::PORTAL_SUSPENDED => self.statement(now_ns, None, None),
+            b::ERROR => self.statement(now_ns, None, Some(backend::sqlstate(payload))),
+            b::READY_FOR_QUERY => {
+                let after = TransactionStatus::from_byte(payload.first().copied().unwrap_or(b'I'));
+                if self.logged_in {
+                    self.ready(after, now_ns, false, steps);
+                } else {
+                    self.logged_in = true;
+                    self.status = after;
+                    self.statements.clear();
+                    steps.push(Step::LoggedIn);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn statement(&mut self, ended_ns: u64, tag_rows: Option<u64>, error: Option<backend::SqlState>) {
+        let (digest, rows) = self.rows.take();
+        // Errors that belong to no exchange (a FATAL on shutdown) have nowhere to go.
+        if self.logged_in && !self.awaiting.is_empty() {
+            self.statements.push(StatementOutcome { ended_ns, tag_rows, rows, digest, error });
+        }
+    }
+
+    fn ready(&mut self, after: TransactionStatus, ended_ns: u64, broken: bool, steps: &mut Vec<Step>) {
+        self.copy = CopyPhase::None;
+        // Rows of a function call come without a CommandComplete.
+        let (digest, rows) = self.rows.take();
+        if rows > 0 {
+            self.statements.push(StatementOutcome { ended_ns, tag_rows: None, rows, digest, error: None });
+        }
+        let Some(Awaiting { exchange, by_sync: _, copy_in }) = self.awaiting.pop_front() else {
+            self.status = after;
+            return;
+        };
+        let outcome = Outcome {
+            served_from_ns: exchange.begun_ns.max(self.last_ended_ns),
+            ended_ns,
+            statements: std::mem::take(&mut self.statements),
+            before: self.status,
+            after,
+            copy_in: Bytes::from(copy_in),
+            broken,
+        };
+        self.status = after;
+        self.last_ended_ns = ended_ns;
+        // The outcome is set by this tracker alone, once.
+        let _ = exchange.outcome.set(outcome);
+        steps.push(Step::Ended(exchange));
+    }
+
+    /// The connection is gone: whatever was under way ends broken.
+    pub fn broken(&mut self, now_ns: u64, steps: &mut Vec<Step>) {
+        self.building = None;
+        while !self.awaiting.is_empty() {
+            self.ready(TransactionStatus::Idle, now_ns, true, steps);
+        }
+    }
+
+    /// The server is waiting for the data of a COPY.
+    pub fn wants_copy_data(&self) -> bool {
+        self.copy == CopyPhase::Data
+    }
+}
+
+#[cfg(test)]
+mod tests;

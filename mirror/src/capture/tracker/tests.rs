@@ -1,0 +1,197 @@
+//! Scripted conversations and what the tracker makes of them.
+
+use super::*;
+
+fn message(tag: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![tag];
+    bytes.extend(u32::try_from(payload.len() + 4).unwrap().to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+fn ready(status: u8) -> Vec<u8> {
+    message(b'Z', &[status])
+}
+
+enum Side {
+    Client,
+    Server,
+}
+use Side::{Client, Server};
+
+fn describe(script: &[(Side, Vec<u8>)], chunk_bytes: usize) -> Vec<String> {
+    let mut tracker = Tracker::new(SessionId(1), Keep::Requests);
+    let mut steps = Vec::new();
+    let mut now = 0;
+    let login = [message(b'R', &[0, 0, 0, 0]), message(b'K', &[0, 0, 0, 9, 1, 2, 3, 4]), ready(b'I')].concat();
+    tracker.server(&login, 0, &mut steps).unwrap();
+    assert_eq!(tracker.backend_pid, 9);
+    for (side, bytes) in script {
+        now += 10;
+        for chunk in bytes.chunks(chunk_bytes) {
+            match side {
+                Client => tracker.client(chunk, now, &mut steps).unwrap(),
+                Server => tracker.server(chunk, now, &mut steps).unwrap(),
+            }
+        }
+    }
+    assert!(tracker.is_idle());
+    steps
+        .iter()
+        .map(|step| match step {
+            Step::LoggedIn => "logged in".to_owned(),
+            Step::Terminated => "terminated".to_owned(),
+            Step::Begun(e) => format!("begun {} at {} with {} bytes", e.sequence, e.begun_ns, e.request.len()),
+            Step::Ended(e) => {
+                let o = e.outcome.get().unwrap();
+                let statements: Vec<_> = o
+                    .statements
+                    .iter()
+                    .map(|s| match s.error {
+                        Some(code) => String::from_utf8_lossy(&code).into_owned(),
+                        None => format!("{}/{}", s.rows, s.tag_rows.map_or("-".into(), |r| r.to_string())),
+                    })
+                    .collect();
+                format!(
+                    "ended {} served {}..{} [{}] {:?}->{:?} copy {}",
+                    e.sequence,
+                    o.served_from_ns,
+                    o.ended_ns,
+                    statements.join(" "),
+                    o.before,
+                    o.after,
+                    o.copy_in.len()
+                )
+            }
+        })
+        .collect()
+}
+
+fn check(script: &[(Side, Vec<u8>)], expected: &[&str]) {
+    for chunk_bytes in [usize::MAX, 1, 3, 7] {
+        let steps = describe(script, chunk_bytes);
+        assert_eq!(steps[0], "logged in");
+        assert_eq!(steps[1..], *expected, "chunks of {chunk_bytes}");
+    }
+}
+
+#[test]
+fn a_simple_query_is_one_exchange_with_a_statement_for_each_tag() {
+    check(
+        &[
+            (Client, message(b'Q', b"begin; select 1\0")),
+            (
+                Server,
+                [message(b'C', b"BEGIN\0"), message(b'D', b"x"), message(b'C', b"SELECT 1\0"), ready(b'T')].concat(),
+            ),
+        ],
+        &["begun 0 at 10 with 21 bytes", "ended 0 served 10..20 [0/- 1/1] Idle->InTransaction copy 0"],
+    );
+}
+
+#[test]
+fn a_pipeline_is_answered_in_order_and_served_one_after_the_other() {
+    let parse = message(b'P', b"\0select 1\0\0\0");
+    let sync = message(b'S', b"");
+    check(
+        &[
+            (Client, [parse.clone(), sync.clone(), parse, sync].concat()),
+            (Server, [message(b'1', b""), ready(b'I')].concat()),
+            (Server, [message(b'E', b"C23505\0\0"), ready(b'I')].concat()),
+        ],
+        &[
+            "begun 0 at 10 with 22 bytes",
+            "begun 1 at 10 with 22 bytes",
+            "ended 0 served 10..20 [] Idle->Idle copy 0",
+            "ended 1 served 20..30 [23505] Idle->Idle copy 0",
+        ],
+    );
+}
+
+#[test]
+fn data_of_a_copy_belongs_to_the_exchange_that_asked_for_it() {
+    check(
+        &[
+            (Client, message(b'Q', b"copy t from stdin\0")),
+            (Server, message(b'G', &[0, 0, 0])),
+            (Client, [message(b'd', b"1\n"), message(b'c', b"")].concat()),
+            (Server, [message(b'C', b"COPY 1\0"), ready(b'I')].concat()),
+        ],
+        &["begun 0 at 10 with 23 bytes", "ended 0 served 10..40 [0/1] Idle->Idle copy 12"],
+    );
+}
+
+#[test]
+fn a_suspended_portal_and_an_empty_query_are_statements_too() {
+    check(
+        &[
+            (Client, [message(b'E', b"\0\0\0\0\x01"), message(b'S', b"")].concat()),
+            (Server, [message(b'D', b"x"), message(b's', b""), message(b'I', b""), ready(b'I')].concat()),
+        ],
+        &["begun 0 at 10 with 15 bytes", "ended 0 served 10..20 [1/- 0/-] Idle->Idle copy 0"],
+    );
+}
+
+#[test]
+fn a_broken_connection_ends_what_was_under_way() {
+    let mut tracker = Tracker::new(SessionId(1), Keep::Requests);
+    let mut steps = Vec::new();
+    tracker.server(&ready(b'I'), 0, &mut steps).unwrap();
+    tracker.client(&message(b'Q', b"select 1\0"), 5, &mut steps).unwrap();
+    assert!(!tracker.is_idle() && tracker.in_flight() == 1);
+    tracker.broken(9, &mut steps);
+    let Some(Step::Ended(exchange)) = steps.last() else { panic!("{steps:?}") };
+    assert!(exchange.outcome.get().unwrap().broken);
+    assert_eq!(tracker.in_flight(), 0);
+}
+
+#[test]
+fn passwords_are_never_captured() {
+    let mut tracker = Tracker::new(SessionId(1), Keep::Requests);
+    let mut steps = Vec::new();
+    tracker.client(&message(b'p', b"secret\0"), 1, &mut steps).unwrap();
+    tracker.server(&ready(b'I'), 2, &mut steps).unwrap();
+    tracker.client(&message(b'Q', b"select 1\0"), 3, &mut steps).unwrap();
+    let Some(Step::Begun(exchange)) = steps.last() else { panic!("{steps:?}") };
+    assert!(!exchange.request.windows(6).any(|w| w == b"secret"));
+}
+
+#[test]
+fn in_the_extended_protocol_the_sync_after_the_data_is_the_one_that_counts() {
+    let execute =
+        [message(b'P', b"\0copy t from stdin\0\0\0"), message(b'E', b"\0\0\0\0\0"), message(b'S', b"")].concat();
+    check(
+        &[
+            (Client, execute),
+            (Server, [message(b'1', b""), message(b'G', &[0, 0, 0])].concat()),
+            (Client, [message(b'd', b"1\n"), message(b'c', b""), message(b'S', b"")].concat()),
+            (Server, [message(b'C', b"COPY 1\0"), ready(b'I')].concat()),
+            (Client, message(b'Q', b"x\0")),
+            (Server, ready(b'I')),
+        ],
+        &[
+            "begun 0 at 10 with 41 bytes",
+            "ended 0 served 10..40 [0/1] Idle->Idle copy 17",
+            "begun 1 at 50 with 7 bytes",
+            "ended 1 served 50..60 [] Idle->Idle copy 0",
+        ],
+    );
+}
+
+#[test]
+fn data_that_comes_after_a_failed_copy_belongs_to_nothing() {
+    check(
+        &[
+            (Client, message(b'Q', b"copy t from stdin\0")),
+            (Server, [message(b'G', &[0, 0, 0]), message(b'E', b"C22P02\0\0"), ready(b'I')].concat()),
+            (Client, [message(b'd', b"1\n"), message(b'c', b""), message(b'Q', b"x\0")].concat()),
+            (Server, ready(b'I')),
+        ],
+        &[
+            "begun 0 at 10 with 23 bytes",
+            "ended 0 served 10..20 [22P02] Idle->Idle copy 0",
+            "begun 1 at 30 with 7 bytes",
+            "ended 1 served 30..40 [] Idle->Idle copy 0",
+        ],
+    );
+}

@@ -1,0 +1,121 @@
+//! The cache in front of the analysis, and the values that a template leaves open.
+
+use std::{collections::HashMap, sync::Arc};
+
+use understudy_crds::experiment::StatementClass;
+
+use super::{
+    footprint::{Footprint, RowKey, TableUse},
+    lexer::{self, Lexed},
+    template::{self, KeySource, Statement, TableTemplate, TableTemplates, Template},
+};
+use crate::{measure::interval::Fingerprint, wire::frontend};
+
+/// Templates kept; beyond it the cache starts anew.
+const MAX_TEMPLATES: usize = 20_000;
+/// Texts kept for the report; further statements are measured without a text.
+const MAX_TEXTS: usize = 10_000;
+
+/// A cache of analysed templates.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    templates: HashMap<u64, Arc<Template>>,
+    texts: HashMap<Fingerprint, (Arc<str>, StatementClass)>,
+}
+
+/// A text with its analysis, and the constants that belong to this text alone.
+#[derive(Debug, Clone)]
+pub struct Analysed {
+    /// What is known of all texts like it.
+    pub template: Arc<Template>,
+    /// Whole-number constants by position; `None` for others.
+    pub literals: Vec<Option<i64>>,
+}
+
+impl Catalog {
+    /// Analyses a text.
+    pub fn analyse(&mut self, sql: &[u8]) -> Analysed {
+        let lexed = lexer::lex(sql);
+        let template = match self.templates.get(&lexed.template) {
+            Some(template) => Arc::clone(template),
+            None => self.learn(sql, &lexed),
+        };
+        let literals = lexed.literals.iter().map(|l| whole_number(l.text)).collect();
+        Analysed { template, literals }
+    }
+
+    fn learn(&mut self, sql: &[u8], lexed: &Lexed<'_>) -> Arc<Template> {
+        let template = Arc::new(template::analyse(sql, lexed));
+        if self.templates.len() >= MAX_TEMPLATES {
+            self.templates.clear();
+        }
+        self.templates.insert(lexed.template, Arc::clone(&template));
+        for statement in &template.statements {
+            if self.texts.len() < MAX_TEXTS {
+                self.texts
+                    .entry(statement.fingerprint)
+                    .or_insert_with(|| (Arc::clone(&statement.text), statement.class));
+            }
+        }
+        template
+    }
+
+    /// Normalised texts and classes of everything seen.
+    pub fn texts(&self) -> &HashMap<Fingerprint, (Arc<str>, StatementClass)> {
+        &self.texts
+    }
+}
+
+/// What one execution of a statement touches. `values` is the part of its Bind message after the
+/// names, if it was bound.
+pub fn footprint(statement: &Statement, literals: &[Option<i64>], values: Option<&[u8]>) -> Footprint {
+    match &statement.tables {
+        TableTemplates::Anything => Footprint::Anything,
+        TableTemplates::Tables(tables) => {
+            Footprint::Tables(tables.iter().map(|table| table_use(table, literals, values)).collect())
+        }
+    }
+}
+
+fn table_use(template: &TableTemplate, literals: &[Option<i64>], values: Option<&[u8]>) -> TableUse {
+    let TableTemplate { table, key, writes } = template;
+    let rows = key.as_ref().and_then(|(column, source)| {
+        let value = match source {
+            KeySource::Literal(index) => literals.get(*index).copied().flatten(),
+            KeySource::Parameter(index) => parameter(values?, *index),
+        }?;
+        Some(RowKey { column: Arc::clone(column), value })
+    });
+    TableUse { table: Arc::clone(table), rows, writes: *writes }
+}
+
+fn parameter(values: &[u8], index: usize) -> Option<i64> {
+    let parameter = frontend::parameter(values, index)?;
+    let bytes = parameter.value?;
+    if !parameter.binary {
+        return whole_number(bytes);
+    }
+    // A binary value does not say its type. What could be text is not taken for a number: texts can
+    // be equal without looking equal.
+    if bytes.iter().all(|b| *b >= 0x20) {
+        return None;
+    }
+    match *bytes {
+        [a, b] => Some(i64::from(i16::from_be_bytes([a, b]))),
+        [a, b, c, d] => Some(i64::from(i32::from_be_bytes([a, b, c, d]))),
+        [a, b, c, d, e, f, g, h] => Some(i64::from_be_bytes([a, b, c, d, e, f, g, h])),
+        _ => None,
+    }
+}
+
+/// A whole number as text, in quotes or not.
+fn whole_number(text: &[u8]) -> Option<i64> {
+    let text = text.strip_prefix(b"'").and_then(|t| t.strip_suffix(b"'")).unwrap_or(text);
+    if text.is_empty() || !text.iter().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! Statements and what they are, as a table.
+
+use understudy_crds::{
+    condition::SkipReason,
+    experiment::StatementClass::{self, Commit, Read, Utility, Write},
+};
+
+use super::*;
+use crate::shadow::statement::template::Kind;
+
+fn one(sql: &str) -> (Analysed, Statement) {
+    let analysed = Catalog::default().analyse(sql.as_bytes());
+    let statement = analysed.template.statements.first().unwrap().clone();
+    (analysed, statement)
+}
+
+#[test]
+fn what_a_statement_can_do_decides_its_class() {
+    let table: [(&str, StatementClass, bool); 22] = [
+        ("select 1", Read, false),
+        ("select count(*) from t where lower(a) = 'x'", Read, false),
+        ("select my_function(1)", Write, true),
+        ("select * from t, lateral my_function(t.a)", Write, true),
+        ("select a from t limit my_function()", Write, true),
+        ("select * from t for update", Write, true),
+        ("with d as (delete from t returning a) select * from d", Write, true),
+        ("select nextval('s')", Write, true),
+        ("select a into u from t", Utility, true),
+        ("insert into t values (1)", Write, true),
+        ("copy t from stdin", Write, true),
+        ("copy t to stdout", Read, false),
+        ("copy (delete from t returning a) to stdout", Read, true),
+        ("begin", Utility, false),
+        ("commit", Commit, true),
+        ("rollback", Utility, false),
+        ("set search_path = x", Utility, false),
+        ("select set_config('a.b', 'c', false)", Utility, false),
+        ("create index on t (a)", Utility, true),
+        ("explain select 1", Utility, false),
+        ("explain analyze delete from t", Utility, true),
+        ("do $$ begin end $$", Write, true),
+    ];
+    for (sql, class, writes) in table {
+        let (_, statement) = one(sql);
+        assert_eq!((statement.class, statement.writes), (class, writes), "{sql}");
+    }
+}
+
+#[test]
+fn what_acts_outside_the_arm_is_not_played() {
+    for (sql, skip) in [
+        ("copy t from program 'curl x'", Some(SkipReason::SideEffect)),
+        ("copy t to '/tmp/x'", Some(SkipReason::SideEffect)),
+        ("select * from dblink('dbname=x', 'select 1') as t(a int)", Some(SkipReason::SideEffect)),
+        ("alter system set work_mem = '1MB'", Some(SkipReason::SideEffect)),
+        ("select pg_terminate_backend(7)", Some(SkipReason::ServerIdentity)),
+        ("set transaction snapshot '1'", Some(SkipReason::ServerIdentity)),
+        ("copy t from stdin", None),
+        ("select 1", None),
+    ] {
+        assert_eq!(one(sql).1.skip, skip, "{sql}");
+    }
+}
+
+#[test]
+fn rows_picked_by_equality_are_known_by_their_value() {
+    let rows = |sql: &str, values: Option<&[u8]>| {
+        let (analysed, statement) = one(sql);
+        match footprint(&statement, &analysed.literals, values) {
+            Footprint::Anything => "anything".to_owned(),
+            Footprint::Tables(tables) => tables
+                .iter()
+                .map(|t| match &t.rows {
+                    Some(key) => format!("{}.{}={}", t.table, key.column, key.value),
+                    None => t.table.to_string(),
+                })
+                .collect::<Vec<_>>()
+                .join(" "),
+        }
+    };
+    let seven = [0, 0, 0, 1, 0, 0, 0, 1, b'7'];
+    let binary_seven = [0, 1, 0, 1, 0, 1, 0, 0, 0, 4, 0, 0, 0, 7];
+    let null = [0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff];
+    assert_eq!(rows("update t set b = b + 1 where id = 5", None), "t.id=5");
+    assert_eq!(rows("update t set b = 3 where a > 2 and id = '5'::int", None), "t.id=5");
+    assert_eq!(rows("delete from t where id = $1", Some(&seven)), "t.id=7");
+    assert_eq!(rows("delete from t where id = $1", Some(&binary_seven)), "t.id=7");
+    assert_eq!(rows("delete from t where id = $1", Some(&null)), "t");
+    assert_eq!(rows("update t set id = 6 where id = 5", None), "t");
+    assert_eq!(rows("update t set b = 1 where id = 5 or a = 2", None), "t");
+    assert_eq!(rows("update t set b = 1 where name = 'x'", None), "t");
+    assert_eq!(rows("delete from t using u where t.id = 5", None), "t u");
+    assert_eq!(rows("insert into t values (5)", None), "t");
+    assert_eq!(rows("select f(1)", None), "anything");
+    assert_eq!(rows("with c as (select 1) select * from c, t", None), "t");
+}
+
+#[test]
+fn texts_with_other_constants_share_the_analysis_and_the_fingerprint() {
+    let mut catalog = Catalog::default();
+    let first = catalog.analyse(b"select a from t where id = 1");
+    let second = catalog.analyse(b"select a from t where id = 22222");
+    assert!(Arc::ptr_eq(&first.template, &second.template));
+    assert_eq!(second.literals, [Some(22222)]);
+    let texts: Vec<_> = catalog.texts().values().map(|(text, _)| text.to_string()).collect();
+    assert_eq!(texts, ["select a from t where id = $1"]);
+}
+
+#[test]
+fn a_text_that_does_not_parse_may_do_anything() {
+    let (_, statement) = one("selec 1");
+    assert!(statement.writes && statement.volatile);
+    assert_eq!(&*statement.text, "(a text that does not parse)");
+}
+
+#[test]
+fn a_prepared_statement_is_known_by_its_name() {
+    let (_, statement) = one("prepare p (int) as update t set a = 1 where id = $1");
+    let Kind::Prepare(name, inner) = statement.kind else { panic!() };
+    assert_eq!((&*name, inner.class), ("p", Write));
+}
+
+#[test]
+fn answers_of_the_clock_are_not_compared() {
+    for (sql, volatile) in
+        [("select now()", true), ("select current_timestamp", true), ("select random()", true), ("select 1", false)]
+    {
+        assert_eq!(one(sql).1.volatile, volatile, "{sql}");
+    }
+}

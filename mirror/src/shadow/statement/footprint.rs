@@ -1,0 +1,109 @@
+//! What a statement touches, as far as its text tells: tables, and where it picks rows by the value
+//! of a column, that value. Two statements *conflict* unless it is certain that they do not.
+
+use std::sync::Arc;
+
+/// What a statement touches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Footprint {
+    /// Nobody knows: possibly everything.
+    Anything,
+    /// These tables only (beside what triggers and functions of the database do).
+    Tables(Vec<TableUse>),
+}
+
+/// How a statement touches one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableUse {
+    /// Name without schema: tables of the same name in two schemas count as one.
+    pub table: Arc<str>,
+    /// The rows, where they are picked by equality; else any.
+    pub rows: Option<RowKey>,
+    /// It may change or lock these rows; else it reads them.
+    pub writes: bool,
+}
+
+/// Rows picked by `column = value`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowKey {
+    /// The column.
+    pub column: Arc<str>,
+    /// The value: whole numbers only, for they are equal exactly when they look equal.
+    pub value: i64,
+}
+
+impl Footprint {
+    /// Touches nothing.
+    pub const NOTHING: Self = Self::Tables(Vec::new());
+
+    /// Whether the effects of the two may depend on which comes first.
+    pub fn conflicts(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tables(mine), Self::Tables(theirs)) => mine.iter().any(|a| theirs.iter().any(|b| a.conflicts(b))),
+            (Self::Anything, Self::Tables(tables)) | (Self::Tables(tables), Self::Anything) => !tables.is_empty(),
+            (Self::Anything, Self::Anything) => true,
+        }
+    }
+
+    /// Takes in what another statement touches.
+    pub fn merge(&mut self, other: &Self) {
+        match (&mut *self, other) {
+            (Self::Tables(mine), Self::Tables(theirs)) => {
+                for one in theirs {
+                    if !mine.contains(one) {
+                        mine.push(one.clone());
+                    }
+                }
+            }
+            _ => *self = Self::Anything,
+        }
+    }
+
+    /// The part that writes.
+    pub fn writes(&self) -> Self {
+        match self {
+            Self::Anything => Self::Anything,
+            Self::Tables(tables) => Self::Tables(tables.iter().filter(|t| t.writes).cloned().collect()),
+        }
+    }
+}
+
+impl TableUse {
+    fn conflicts(&self, other: &Self) -> bool {
+        if self.table != other.table || !(self.writes || other.writes) {
+            return false;
+        }
+        match (&self.rows, &other.rows) {
+            (Some(a), Some(b)) => a.column != b.column || a.value == b.value,
+            _ => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(name: &str, key: Option<(&str, i64)>, writes: bool) -> Footprint {
+        let rows = key.map(|(column, value)| RowKey { column: column.into(), value });
+        Footprint::Tables(vec![TableUse { table: name.into(), rows, writes }])
+    }
+
+    #[test]
+    fn only_what_is_certainly_apart_does_not_conflict() {
+        let five = table("t", Some(("id", 5)), true);
+        for (other, expected) in [
+            (table("t", Some(("id", 6)), true), false),
+            (table("t", Some(("id", 5)), true), true),
+            (table("t", Some(("ref", 6)), true), true),
+            (table("t", None, false), true),
+            (table("u", None, true), false),
+            (Footprint::Anything, true),
+            (Footprint::NOTHING, false),
+        ] {
+            assert_eq!(five.conflicts(&other), expected, "{other:?}");
+            assert_eq!(other.conflicts(&five), expected, "{other:?}");
+        }
+        assert!(!table("t", None, false).conflicts(&table("t", None, false)), "two reads never conflict");
+    }
+}

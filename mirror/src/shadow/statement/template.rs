@@ -1,0 +1,362 @@
+//! Analyses a SQL text once for all texts that differ only in constants.
+
+use std::sync::{Arc, LazyLock};
+
+use pg_query::{FingerprintOptions, ParserOptions};
+use rapidhash::{HashSetExt, RapidHashSet};
+use serde_json::Value;
+use understudy_crds::{condition::SkipReason, experiment::StatementClass};
+
+use super::{
+    lexer::Lexed,
+    tree::{self, Found, ValueSource},
+};
+use crate::measure::interval::Fingerprint;
+
+/// What is known of all texts with the same template.
+#[derive(Debug, Clone)]
+pub struct Template {
+    /// The statements in order.
+    pub statements: Vec<Statement>,
+}
+
+/// One statement of a template.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    /// What its latency counts as. A COMMIT is `Commit` only in a transaction that wrote.
+    pub class: StatementClass,
+    /// What it is to the transaction and the session.
+    pub kind: Kind,
+    /// It may change data, lock it, or change the database's objects.
+    pub writes: bool,
+    /// Its result depends on the clock, on chance, or on the server itself: rows are not compared.
+    pub volatile: bool,
+    /// Why it is not played, if it is not.
+    pub skip: Option<SkipReason>,
+    /// What it touches.
+    pub tables: TableTemplates,
+    /// Its identity.
+    pub fingerprint: Fingerprint,
+    /// Its text with the constants taken out.
+    pub text: Arc<str>,
+}
+
+/// What a statement is to the transaction and the session.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// Neither begins nor ends anything.
+    Plain,
+    /// BEGIN.
+    Begin,
+    /// COMMIT, PREPARE TRANSACTION.
+    Commit,
+    /// ROLLBACK.
+    Rollback,
+    /// Changes the session and nothing else: SET, PREPARE, LISTEN, `set_config`.
+    SessionState,
+    /// Leaves something in the session that can't be made again from its text: a temporary table, a
+    /// cursor that outlives its transaction, an advisory lock.
+    SessionBound,
+    /// EXECUTE of a statement prepared by SQL.
+    ExecutePrepared(Arc<str>),
+    /// PREPARE of such a statement; it is itself session state.
+    Prepare(Arc<str>, Box<Statement>),
+}
+
+/// The tables of a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TableTemplates {
+    /// Nobody knows.
+    Anything,
+    /// These.
+    Tables(Vec<TableTemplate>),
+}
+
+/// One table of a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableTemplate {
+    /// Name without schema.
+    pub table: Arc<str>,
+    /// Column and where its value comes from, if rows are picked by equality. Constants are given as
+    /// the index of the literal in the text.
+    pub key: Option<(Arc<str>, KeySource)>,
+    /// It is written.
+    pub writes: bool,
+}
+
+/// Where a key's value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeySource {
+    /// The n-th constant of the text.
+    Literal(usize),
+    /// The n-th parameter.
+    Parameter(usize),
+}
+
+static READONLY_FUNCTIONS: LazyLock<RapidHashSet<&'static str>> = LazyLock::new(|| {
+    let listed = include_str!("readonly_functions.txt").lines();
+    let mut set = RapidHashSet::new();
+    set.extend(listed);
+    set.extend(VOLATILE_BUT_HARMLESS);
+    set
+});
+
+/// Functions that PostgreSQL calls volatile although they change nothing.
+const VOLATILE_BUT_HARMLESS: [&str; 14] = [
+    "random",
+    "clock_timestamp",
+    "timeofday",
+    "pg_sleep",
+    "pg_sleep_for",
+    "pg_sleep_until",
+    "gen_random_uuid",
+    "pg_stat_get_activity",
+    "pg_backend_pid",
+    "pg_table_size",
+    "pg_total_relation_size",
+    "pg_database_size",
+    "pg_relation_size",
+    "pg_indexes_size",
+];
+
+/// Functions whose answers two servers need not share.
+const VOLATILE_ANSWERS: [&str; 27] = [
+    "random",
+    "clock_timestamp",
+    "timeofday",
+    "gen_random_uuid",
+    "pg_backend_pid",
+    "now",
+    "statement_timestamp",
+    "transaction_timestamp",
+    "txid_current",
+    "pg_current_xact_id",
+    "txid_current_snapshot",
+    "pg_current_snapshot",
+    "pg_stat_get_activity",
+    "pg_table_size",
+    "pg_total_relation_size",
+    "pg_database_size",
+    "pg_relation_size",
+    "pg_indexes_size",
+    "inet_server_port",
+    "inet_server_addr",
+    "inet_client_addr",
+    "inet_client_port",
+    "pg_postmaster_start_time",
+    "pg_current_wal_lsn",
+    "pg_current_wal_insert_lsn",
+    "version",
+    "age",
+];
+
+/// Functions that act outside the arm's own tables.
+const SIDE_EFFECTS: [&str; 26] = [
+    "dblink",
+    "dblink_connect",
+    "dblink_connect_u",
+    "dblink_exec",
+    "dblink_open",
+    "dblink_send_query",
+    "lo_import",
+    "lo_export",
+    "pg_file_write",
+    "pg_file_unlink",
+    "pg_file_rename",
+    "pg_read_file",
+    "pg_read_binary_file",
+    "pg_reload_conf",
+    "pg_rotate_logfile",
+    "pg_switch_wal",
+    "pg_promote",
+    "pg_create_physical_replication_slot",
+    "pg_create_logical_replication_slot",
+    "pg_drop_replication_slot",
+    "pg_replication_origin_create",
+    "pg_wal_replay_pause",
+    "http",
+    "http_get",
+    "http_post",
+    "pg_create_restore_point",
+];
+
+/// Functions that name a server's own identities.
+const SERVER_IDENTITY: [&str; 4] =
+    ["pg_terminate_backend", "pg_cancel_backend", "pg_export_snapshot", "pg_log_backend_memory_contexts"];
+
+/// Analyses a text. `lexed` is the same text's.
+pub fn analyse(sql: &[u8], lexed: &Lexed<'_>) -> Template {
+    let text = String::from_utf8_lossy(sql);
+    let Ok(parsed) = pg_query::parse(&text, ParserOptions::DEFAULT) else {
+        return Template { statements: vec![unparsable(lexed.template)] };
+    };
+    let statements = parsed
+        .protobuf
+        .stmts
+        .iter()
+        .map(|raw| {
+            let start = usize::try_from(raw.stmt_location).unwrap_or(0);
+            let length = usize::try_from(raw.stmt_len).unwrap_or(0);
+            let end = if length == 0 { text.len() } else { start + length };
+            let own = text.get(start..end).unwrap_or(&text).trim();
+            let tree = serde_json::to_value(&raw.stmt).unwrap_or(Value::Null);
+            statement(&tree, own, lexed)
+        })
+        .collect();
+    Template { statements }
+}
+
+fn unparsable(template: u64) -> Statement {
+    Statement {
+        class: StatementClass::Utility,
+        kind: Kind::Plain,
+        writes: true,
+        volatile: true,
+        skip: None,
+        tables: TableTemplates::Anything,
+        fingerprint: Fingerprint(template),
+        text: "(a text that does not parse)".into(),
+    }
+}
+
+fn statement(tree: &Value, text: &str, lexed: &Lexed<'_>) -> Statement {
+    let fingerprint = pg_query::fingerprint(text, ParserOptions::DEFAULT, FingerprintOptions::RANGEVAR_INCLUDE_SCHEMA)
+        .map_or(lexed.template, |f| f.value);
+    let normalised = pg_query::normalize(text).unwrap_or_else(|_| "(a text that does not parse)".to_owned());
+    let found = tree::find(tree);
+    let (node, body) = tree
+        .get("node")
+        .and_then(Value::as_object)
+        .and_then(|node| node.iter().next())
+        .map_or(("", &Value::Null), |(name, body)| (name.as_str(), body));
+    let calls = |list: &[&str]| found.functions.iter().any(|f| list.contains(&f.as_str()));
+    let unknown_function = found.functions.iter().any(|f| !READONLY_FUNCTIONS.contains(f.as_str()));
+    let session_call = !found.functions.is_empty() && found.functions.iter().all(|f| f == "set_config");
+    let (class, kind, writes) = if node == "PrepareStmt" {
+        let name = body.get("name").and_then(Value::as_str).unwrap_or_default();
+        let inner = statement(body.get("query").unwrap_or(&Value::Null), text, lexed);
+        (StatementClass::Utility, Kind::Prepare(name.into(), Box::new(inner)), false)
+    } else {
+        verb(node, body, &found, unknown_function && !session_call, session_call)
+    };
+    let copies_elsewhere = node == "CopyStmt"
+        && (body.get("is_program").and_then(Value::as_bool) == Some(true)
+            || body.get("filename").and_then(Value::as_str).is_some_and(|f| !f.is_empty()));
+    let skip = if copies_elsewhere
+        || calls(&SIDE_EFFECTS)
+        || matches!(node, "AlterSystemStmt" | "LoadStmt" | "CreateSubscriptionStmt" | "AlterSubscriptionStmt")
+        || matches!(node, "CreatedbStmt" | "DropdbStmt" | "CreateTableSpaceStmt" | "DropTableSpaceStmt")
+    {
+        Some(SkipReason::SideEffect)
+    } else if calls(&SERVER_IDENTITY) || text_names_snapshot(body) {
+        Some(SkipReason::ServerIdentity)
+    } else {
+        None
+    };
+    Statement {
+        class,
+        kind,
+        writes,
+        volatile: found.clock || calls(&VOLATILE_ANSWERS) || matches!(node, "ExplainStmt" | "VariableShowStmt"),
+        skip,
+        tables: tables(node, body, &found, writes, lexed),
+        fingerprint: Fingerprint(fingerprint),
+        text: normalised.into(),
+    }
+}
+
+/// What a statement is, by its node: class, kind, and whether it may write.
+fn verb(
+    node: &str,
+    body: &Value,
+    found: &Found,
+    calls_unknown: bool,
+    session_call: bool,
+) -> (StatementClass, Kind, bool) {
+    use StatementClass::{Commit, Read, Utility, Write};
+    let name = || -> Arc<str> { body.get("name").and_then(Value::as_str).unwrap_or_default().into() };
+    let query_writes = found.changes || found.locks || calls_unknown;
+    match node {
+        "SelectStmt" if found.into => (Utility, Kind::SessionBound, true),
+        "SelectStmt" if session_call => (Utility, Kind::SessionState, false),
+        "SelectStmt"
+            if found
+                .functions
+                .iter()
+                .any(|f| f.starts_with("pg_advisory_lock") || f.starts_with("pg_try_advisory_lock")) =>
+        {
+            (Write, Kind::SessionBound, true)
+        }
+        "SelectStmt" if query_writes => (Write, Kind::Plain, true),
+        "SelectStmt" => (Read, Kind::Plain, false),
+        "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt" | "CallStmt" | "DoStmt" | "LockStmt" => {
+            (Write, Kind::Plain, true)
+        }
+        "CopyStmt" if body.get("is_from").and_then(Value::as_bool) == Some(true) => (Write, Kind::Plain, true),
+        "CopyStmt" => (Read, Kind::Plain, query_writes),
+        "TransactionStmt" => match body.get("kind").and_then(Value::as_i64) {
+            Some(1 | 2) => (Utility, Kind::Begin, false),
+            Some(3) => (Commit, Kind::Commit, true),
+            Some(4) => (Utility, Kind::Rollback, false),
+            Some(8) => (Commit, Kind::Commit, true),
+            Some(9 | 10) => (Commit, Kind::Plain, true),
+            _ => (Utility, Kind::Plain, false),
+        },
+        "VariableSetStmt" if body.get("is_local").and_then(Value::as_bool) == Some(true) => {
+            (Utility, Kind::Plain, false)
+        }
+        "VariableSetStmt" | "DiscardStmt" | "DeallocateStmt" | "ListenStmt" | "UnlistenStmt" => {
+            (Utility, Kind::SessionState, false)
+        }
+        "ExecuteStmt" => (Utility, Kind::ExecutePrepared(name()), true),
+        "ExplainStmt" => (Utility, Kind::Plain, query_writes),
+        "FetchStmt" => (Read, Kind::Plain, false),
+        "DeclareCursorStmt" => {
+            // Option 0x20 of the grammar is WITH HOLD.
+            let holds = body.get("options").and_then(Value::as_i64).is_some_and(|o| o & 0x20 != 0);
+            (Utility, if holds { Kind::SessionBound } else { Kind::Plain }, query_writes)
+        }
+        "VariableShowStmt" | "ClosePortalStmt" | "NotifyStmt" | "CheckPointStmt" | "ConstraintsSetStmt" => {
+            (Utility, Kind::Plain, false)
+        }
+        "CreateStmt" | "CreateTableAsStmt" | "ViewStmt" if found.temporary => (Utility, Kind::SessionBound, true),
+        _ => (Utility, Kind::Plain, true),
+    }
+}
+
+fn text_names_snapshot(body: &Value) -> bool {
+    body.get("name").and_then(Value::as_str) == Some("TRANSACTION SNAPSHOT")
+}
+
+fn tables(node: &str, body: &Value, found: &Found, writes: bool, lexed: &Lexed<'_>) -> TableTemplates {
+    let dml = matches!(node, "SelectStmt" | "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt" | "CopyStmt");
+    let calls_unknown = found.functions.iter().any(|f| !READONLY_FUNCTIONS.contains(f.as_str()));
+    if !writes && !dml {
+        return TableTemplates::Tables(Vec::new());
+    }
+    // A COMMIT makes visible what its transaction touched, which the session knows.
+    if node == "TransactionStmt" {
+        return TableTemplates::Tables(Vec::new());
+    }
+    if !dml || calls_unknown {
+        return TableTemplates::Anything;
+    }
+    let alone = found.tables.len() == 1 && matches!(node, "SelectStmt" | "UpdateStmt" | "DeleteStmt");
+    let key = alone.then(|| tree::row_key(body)).flatten().and_then(|(column, source)| {
+        let source = match source {
+            ValueSource::Parameter { index } => KeySource::Parameter(index),
+            ValueSource::Constant { offset } => {
+                KeySource::Literal(lexed.literals.iter().position(|literal| literal.offset == offset)?)
+            }
+        };
+        Some((Arc::from(column), source))
+    });
+    // A change of one table inside a larger statement: any of its tables may be the one.
+    TableTemplates::Tables(
+        found
+            .tables
+            .iter()
+            .map(|table| TableTemplate { table: table.as_str().into(), key: key.clone(), writes })
+            .collect(),
+    )
+}

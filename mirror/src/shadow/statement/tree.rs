@@ -1,0 +1,122 @@
+//! Walks a parse tree. The tree is taken as generic JSON, so that no node type can be forgotten:
+//! a function call is found wherever the grammar allows one.
+
+use serde_json::Value;
+
+/// What occurs anywhere in a statement's tree.
+#[derive(Debug, Default, Clone)]
+pub struct Found {
+    /// Names of called functions, without schema.
+    pub functions: Vec<String>,
+    /// Names of tables and views that are read or written, without schema; names of CTEs left out.
+    pub tables: Vec<String>,
+    /// An INSERT, UPDATE, DELETE or MERGE.
+    pub changes: bool,
+    /// A row lock (FOR UPDATE and so on).
+    pub locks: bool,
+    /// SELECT INTO.
+    pub into: bool,
+    /// CURRENT_TIMESTAMP and its like.
+    pub clock: bool,
+    /// A temporary table is made.
+    pub temporary: bool,
+}
+
+/// Looks through a tree.
+pub fn find(tree: &Value) -> Found {
+    let mut found = Found::default();
+    let mut ctes = Vec::new();
+    walk(tree, &mut found, &mut ctes);
+    found.tables.retain(|t| !ctes.contains(t));
+    found.tables.sort();
+    found.tables.dedup();
+    found
+}
+
+fn walk(value: &Value, found: &mut Found, ctes: &mut Vec<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| walk(item, found, ctes)),
+        Value::Object(fields) => {
+            if let Some(name) = fields.get("funcname").and_then(last_string) {
+                found.functions.push(name.to_owned());
+            }
+            if let Some(name) = fields.get("relname").and_then(Value::as_str) {
+                found.tables.push(name.to_owned());
+                found.temporary |= fields.get("relpersistence").and_then(Value::as_str) == Some("t");
+            }
+            if let Some(name) = fields.get("ctename").and_then(Value::as_str) {
+                ctes.push(name.to_owned());
+            }
+            for (key, field) in fields {
+                match key.as_str() {
+                    "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt" => found.changes = true,
+                    "LockingClause" => found.locks = true,
+                    "into_clause" if !field.is_null() => found.into = true,
+                    "SqlvalueFunction" => found.clock = true,
+                    _ => {}
+                }
+                walk(field, found, ctes);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The last name of a qualified name.
+fn last_string(names: &Value) -> Option<&str> {
+    names.as_array()?.last()?.pointer("/node/String/sval")?.as_str()
+}
+
+/// Where the value of an equality comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueSource {
+    /// A constant that begins at this byte of the text.
+    Constant {
+        /// Bytes from the front of the text.
+        offset: usize,
+    },
+    /// A parameter, from 0.
+    Parameter {
+        /// Its index.
+        index: usize,
+    },
+}
+
+/// The `column = value` in the conditions of an UPDATE, DELETE or SELECT of exactly one table,
+/// where all its conditions must hold. `stmt` is the statement's own object. An UPDATE that sets the
+/// column itself has none: it touches rows of two values.
+pub fn row_key(stmt: &Value) -> Option<(String, ValueSource)> {
+    let condition = stmt.get("where_clause")?;
+    let conjuncts = match condition.pointer("/node/BoolExpr") {
+        Some(bool_expr) if bool_expr.get("boolop").and_then(Value::as_i64) == Some(1) => {
+            bool_expr.get("args")?.as_array()?.iter().collect()
+        }
+        Some(_) => return None,
+        None => vec![condition],
+    };
+    let (column, source) = conjuncts.into_iter().find_map(equality)?;
+    let sets_it = stmt.get("target_list").and_then(Value::as_array).is_some_and(|targets| {
+        targets.iter().any(|t| t.pointer("/node/ResTarget/name").and_then(Value::as_str) == Some(column.as_str()))
+    });
+    if sets_it { None } else { Some((column, source)) }
+}
+
+fn equality(condition: &Value) -> Option<(String, ValueSource)> {
+    let expr = condition.pointer("/node/AExpr")?;
+    if expr.get("kind").and_then(Value::as_i64) != Some(1) || last_string(expr.get("name")?)? != "=" {
+        return None;
+    }
+    let (left, right) = (expr.get("lexpr")?, expr.get("rexpr")?);
+    one_way(left, right).or_else(|| one_way(right, left))
+}
+
+fn one_way(column: &Value, value: &Value) -> Option<(String, ValueSource)> {
+    let name = last_string(column.pointer("/node/ColumnRef/fields")?)?.to_owned();
+    let value = value.pointer("/node/TypeCast/arg").unwrap_or(value);
+    if let Some(number) = value.pointer("/node/ParamRef/number").and_then(Value::as_u64) {
+        return Some((name, ValueSource::Parameter { index: usize::try_from(number.checked_sub(1)?).ok()? }));
+    }
+    let constant = value.pointer("/node/AConst")?;
+    let offset = usize::try_from(constant.get("location")?.as_i64()?).ok()?;
+    Some((name, ValueSource::Constant { offset }))
+}

@@ -1,0 +1,122 @@
+//! Messages that a server sends: their types, and the few whose contents matter here.
+
+/// Types of backend messages.
+pub mod tag {
+    /// The server is ready for the next exchange.
+    pub const READY_FOR_QUERY: u8 = b'Z';
+    /// A statement is done.
+    pub const COMMAND_COMPLETE: u8 = b'C';
+    /// A query string had nothing in it.
+    pub const EMPTY_QUERY: u8 = b'I';
+    /// A row-limited portal has more to give.
+    pub const PORTAL_SUSPENDED: u8 = b's';
+    /// A row.
+    pub const DATA_ROW: u8 = b'D';
+    /// Data of a COPY.
+    pub const COPY_DATA: u8 = b'd';
+    /// The server wants the data of a COPY.
+    pub const COPY_IN: u8 = b'G';
+    /// An error.
+    pub const ERROR: u8 = b'E';
+    /// Process id and secret of this session's backend.
+    pub const BACKEND_KEY: u8 = b'K';
+    /// An authentication request, or that it is done.
+    pub const AUTHENTICATION: u8 = b'R';
+    /// The answer to a function call.
+    pub const FUNCTION_RESULT: u8 = b'V';
+}
+
+/// Where a session stands in a transaction, as ReadyForQuery says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TransactionStatus {
+    /// Not in a transaction block.
+    #[default]
+    Idle,
+    /// In a transaction block.
+    InTransaction,
+    /// In a transaction block that has failed.
+    Failed,
+}
+
+impl TransactionStatus {
+    /// From the byte of a ReadyForQuery; anything unknown counts as idle.
+    pub fn from_byte(byte: u8) -> Self {
+        match byte {
+            b'T' => Self::InTransaction,
+            b'E' => Self::Failed,
+            _ => Self::Idle,
+        }
+    }
+
+    /// Whether a transaction block is open.
+    pub fn in_block(self) -> bool {
+        self != Self::Idle
+    }
+}
+
+/// The five characters of an error's class and kind.
+pub type SqlState = [u8; 5];
+
+/// The SQLSTATE of an ErrorResponse's payload; `XX000` when it names none.
+pub fn sqlstate(payload: &[u8]) -> SqlState {
+    field(payload, b'C').and_then(|v| v.try_into().ok()).unwrap_or(*b"XX000")
+}
+
+/// The text of one field of an ErrorResponse or NoticeResponse.
+pub fn field(payload: &[u8], code: u8) -> Option<&[u8]> {
+    let mut rest = payload;
+    loop {
+        let (kind, tail) = rest.split_first()?;
+        if *kind == 0 {
+            return None;
+        }
+        let (value, tail) = super::frontend::cstr(tail)?;
+        if *kind == code {
+            return Some(value);
+        }
+        rest = tail;
+    }
+}
+
+/// The number of rows in a command tag: the last word of `INSERT 0 5`, `UPDATE 3`, `SELECT 7`.
+pub fn tag_rows(payload: &[u8]) -> Option<u64> {
+    let text = payload.strip_suffix(&[0]).unwrap_or(payload);
+    let word = text.rsplit(|b| *b == b' ').next()?;
+    if word.is_empty() || word.len() == text.len() || word.len() > 19 {
+        return None;
+    }
+    word.iter().try_fold(0_u64, |n, b| b.is_ascii_digit().then(|| n * 10 + u64::from(b - b'0')))
+}
+
+/// Process id of a BackendKeyData's payload.
+pub fn backend_pid(payload: &[u8]) -> Option<i32> {
+    payload.first_chunk::<4>().map(|pid| i32::from_be_bytes(*pid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_tell_rows() {
+        for (tag, rows) in [
+            (&b"INSERT 0 5\0"[..], Some(5)),
+            (b"UPDATE 3\0", Some(3)),
+            (b"SELECT 70\0", Some(70)),
+            (b"BEGIN\0", None),
+            (b"CREATE TABLE\0", None),
+            (b"", None),
+            (b"SELECT 99999999999999999999\0", None),
+        ] {
+            assert_eq!(tag_rows(tag), rows, "{}", String::from_utf8_lossy(tag));
+        }
+    }
+
+    #[test]
+    fn errors_tell_their_sqlstate() {
+        assert_eq!(sqlstate(b"SERROR\0VERROR\0C23505\0Mduplicate key\0\0"), *b"23505");
+        assert_eq!(sqlstate(b"SERROR\0\0"), *b"XX000");
+        assert_eq!(sqlstate(b""), *b"XX000");
+        assert_eq!(field(b"SERROR\0Mtext\0\0", b'M'), Some(&b"text"[..]));
+    }
+}
