@@ -1,4 +1,12 @@
 //! The shadow path: everything between the capture and the arms. It may be slow, fail or fall behind
 //! without production noticing; what it can't do it counts.
 
+pub mod arm;
+pub mod compare;
+pub mod entry;
+pub mod measured;
+pub mod order;
+pub mod player;
+pub mod prologue;
+pub mod session_book;
 pub mod statement;

@@ -206,6 +206,13 @@ pub fn analyse(sql: &[u8], lexed: &Lexed<'_>) -> Template {
     Template { statements }
 }
 
+impl Statement {
+    /// A statement of which nothing is known.
+    pub fn unknown() -> Self {
+        unparsable(0)
+    }
+}
+
 fn unparsable(template: u64) -> Statement {
     Statement {
         class: StatementClass::Utility,

@@ -1,0 +1,328 @@
+//! Drives one arm: takes the log in, asks the order what may start, hands it to the sessions' players,
+//! and records what came of it. Decides nothing itself.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{sync::mpsc, task::LocalSet, time};
+use understudy_crds::condition::{ArmState, DivergenceKind, SkipReason};
+
+use super::{ArmEvent, ArmShared, lock};
+use crate::{
+    capture::exchange::{Outcome, SessionId, SessionInfo},
+    clock::now_ns,
+    shadow::{
+        compare::compare,
+        entry::Entry,
+        measured,
+        order::{Action, Order},
+        player::{PlayError, Player},
+        session_book::SessionSeed,
+    },
+    stream::Address,
+};
+
+/// How often the log is looked at: nobody wakes an arm for a message.
+const TICK: Duration = Duration::from_millis(1);
+/// Nobody waits for the order longer than this.
+const ORDER_LIMIT_NS: u64 = 10_000_000_000;
+/// An arm that is behind by no more than this beyond the shift is level with production.
+const LEVEL_NS: u64 = 500_000_000;
+
+/// Where and from what an arm begins.
+#[derive(Debug)]
+pub struct Start {
+    /// The clone.
+    pub address: Address,
+    /// The sessions as they were at the cut.
+    pub seeds: Vec<SessionSeed>,
+    /// Sessions whose transaction in doubt had been committed before the cut.
+    pub committed: HashSet<SessionId>,
+    /// How long the arm lives behind production, ns.
+    pub shift_ns: u64,
+}
+
+struct Job {
+    entry: Arc<Entry>,
+    due_ns: u64,
+}
+
+struct Done {
+    session: SessionId,
+    entry: Arc<Entry>,
+    due_ns: u64,
+    played: Result<(Outcome, bool), PlayError>,
+}
+
+/// Plays until told to stop or lost. Runs on the arm's own thread.
+pub fn run(shared: &Arc<ArmShared>, start: Start) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return shared.lose(&format!("no runtime for the arm: {error}")),
+    };
+    let local = LocalSet::new();
+    local.block_on(&runtime, Driver::new(shared, start).run());
+}
+
+struct Driver<'a> {
+    shared: &'a Arc<ArmShared>,
+    address: Address,
+    order: Order,
+    shift_ns: u64,
+    players: HashMap<SessionId, mpsc::Sender<Job>>,
+    /// Sessions that can't be played, and why.
+    unplayable: HashSet<SessionId>,
+    done: mpsc::UnboundedReceiver<Done>,
+    report: mpsc::UnboundedSender<Done>,
+    /// Played before production itself was done.
+    early: HashMap<u64, (u64, Outcome)>,
+    known_ns: u64,
+}
+
+impl<'a> Driver<'a> {
+    fn new(shared: &'a Arc<ArmShared>, start: Start) -> Self {
+        let Start { address, seeds, committed, shift_ns } = start;
+        // At most one job a session is under way, so the channel holds no more than there are sessions.
+        let (report, done) = mpsc::unbounded_channel();
+        let mut driver = Self {
+            shared,
+            address,
+            order: Order::new(shift_ns, ORDER_LIMIT_NS),
+            shift_ns,
+            players: HashMap::new(),
+            unplayable: HashSet::new(),
+            done,
+            report,
+            early: HashMap::new(),
+            known_ns: 0,
+        };
+        for seed in seeds {
+            let had_committed = committed.contains(&seed.info.id);
+            driver.take_over(seed, had_committed);
+        }
+        driver
+    }
+
+    /// A session that was there before the arm.
+    fn take_over(&mut self, seed: SessionSeed, committed: bool) {
+        let SessionSeed { info, prologue, bound, entries, in_doubt } = seed;
+        if bound {
+            self.unplayable.insert(info.id);
+        } else {
+            self.open(&info, prologue);
+        }
+        // What was in doubt at the cut and is on the clone already must not be played again.
+        let on_the_clone = in_doubt.filter(|_| committed).map_or(0, |index| index + 1);
+        for (index, entry) in entries.into_iter().enumerate() {
+            self.shared.count(|c| c.captured += 1);
+            if index < on_the_clone {
+                self.shared.count(|c| *c.skipped.entry(SkipReason::BeforeCut).or_default() += 1);
+            } else {
+                self.order.begun(entry);
+            }
+        }
+    }
+
+    fn open(&mut self, info: &Arc<SessionInfo>, prologue: Vec<Bytes>) {
+        let (jobs, receiver) = mpsc::channel(1);
+        self.players.insert(info.id, jobs);
+        let player = play_session(self.address.clone(), Arc::clone(info), prologue, receiver, self.report.clone());
+        tokio::task::spawn_local(player);
+    }
+
+    async fn run(mut self) {
+        self.shared.set_state(ArmState::CatchingUp);
+        let mut actions = Vec::new();
+        let mut tick = time::interval(TICK);
+        tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        while self.shared.is_alive() && !self.shared.stop.load(Ordering::Relaxed) {
+            while let Some(event) = self.shared.queue.pop() {
+                self.event(event, &mut actions);
+            }
+            while let Ok(done) = self.done.try_recv() {
+                self.finished(done, &mut actions);
+            }
+            self.hold();
+            self.order.poll(now_ns(), &mut actions);
+            for action in actions.drain(..).collect::<Vec<_>>() {
+                self.act(action, &mut actions);
+            }
+            self.publish();
+            if actions.is_empty() {
+                tokio::select! {
+                    _ = tick.tick() => {}
+                    Some(done) = self.done.recv() => self.finished(done, &mut actions),
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, event: ArmEvent, actions: &mut Vec<Action>) {
+        match event {
+            ArmEvent::SessionOpened(info) => self.open(&info, Vec::new()),
+            ArmEvent::Begun(entry) => {
+                self.shared.count(|c| c.captured += 1);
+                self.order.begun(entry);
+            }
+            ArmEvent::Ended(entry) => {
+                self.order.ended(&entry);
+                if let Some((due_ns, outcome)) = self.early.remove(&entry.id) {
+                    self.judge(&entry, &outcome, due_ns);
+                }
+            }
+            ArmEvent::SessionClosed(session) => actions.extend(self.order.closed(session)),
+            ArmEvent::KnownUntil(known_ns) => {
+                self.known_ns = known_ns;
+                self.order.known_until(known_ns);
+            }
+        }
+    }
+
+    fn hold(&mut self) {
+        let hold_from_ns = self.shared.hold_from_ns.load(Ordering::Relaxed);
+        if hold_from_ns == u64::MAX {
+            self.order.hold_from(None);
+            self.shared.held.store(false, Ordering::Release);
+        } else {
+            self.order.hold_from(Some(hold_from_ns));
+            self.shared.held.store(self.order.has_reached(hold_from_ns), Ordering::Release);
+        }
+    }
+
+    fn act(&mut self, action: Action, more: &mut Vec<Action>) {
+        match action {
+            Action::Close(session) => {
+                self.players.remove(&session);
+            }
+            Action::Start { entry, due_ns, released } => {
+                if released {
+                    self.shared.count(|c| *c.divergence.entry(DivergenceKind::Order).or_default() += 1);
+                }
+                let session = entry.exchange.session;
+                if let Some(reason) = self.skip_reason(&entry) {
+                    self.shared.count(|c| *c.skipped.entry(reason).or_default() += 1);
+                    if reason == SkipReason::UnknownSession && entry.writes {
+                        self.shared.lose("a session whose state could not be rebuilt has written");
+                    }
+                    more.extend(self.order.finished(session));
+                    return;
+                }
+                let job = Job { entry, due_ns };
+                let refused = match self.players.get(&session) {
+                    Some(player) => player.try_send(job).is_err(),
+                    None => true,
+                };
+                if refused {
+                    self.lost_exchange("a session of the arm has ended");
+                    more.extend(self.order.finished(session));
+                }
+            }
+        }
+    }
+
+    fn skip_reason(&self, entry: &Entry) -> Option<SkipReason> {
+        let unknown = self.unplayable.contains(&entry.exchange.session);
+        entry.skip.or(unknown.then_some(SkipReason::UnknownSession))
+    }
+
+    fn lost_exchange(&self, why: &str) {
+        self.shared.count(|c| c.lost += 1);
+        self.shared.lose(why);
+    }
+
+    fn finished(&mut self, done: Done, actions: &mut Vec<Action>) {
+        let Done { session, entry, due_ns, played } = done;
+        match played {
+            Ok((outcome, misaligned)) => {
+                self.shared.count(|c| {
+                    c.played += 1;
+                    if misaligned {
+                        *c.divergence.entry(DivergenceKind::TransactionState).or_default() += 1;
+                    }
+                });
+                if entry.outcome().is_some() {
+                    self.judge(&entry, &outcome, due_ns);
+                } else {
+                    self.early.insert(entry.id, (due_ns, outcome));
+                }
+            }
+            Err(PlayError::Prologue(_)) => {
+                self.unplayable.insert(session);
+                self.shared.count(|c| *c.skipped.entry(SkipReason::UnknownSession).or_default() += 1);
+                if entry.writes {
+                    self.shared.lose("a session whose state could not be rebuilt has written");
+                }
+            }
+            Err(error) => self.lost_exchange(&error.to_string()),
+        }
+        actions.extend(self.order.finished(session));
+    }
+
+    fn judge(&self, entry: &Entry, arm: &Outcome, due_ns: u64) {
+        let Some(production) = entry.outcome() else { return };
+        let compared = compare(entry, production, arm);
+        self.shared.count(|c| {
+            c.compared += compared.statements;
+            c.ambiguous += compared.ambiguous;
+            for kind in compared.divergences {
+                *c.divergence.entry(kind).or_default() += 1;
+            }
+        });
+        measured::record_arm(&mut lock(&self.shared.recorder), entry, production, arm, due_ns);
+    }
+
+    fn publish(&self) {
+        let oldest_ns = self.order.oldest_ns();
+        let shared = self.shared;
+        shared.outstanding.store(self.order.outstanding() as u64, Ordering::Relaxed);
+        shared.oldest_ns.store(oldest_ns.unwrap_or(u64::MAX), Ordering::Relaxed);
+        // What was played early is recorded when production is done with it.
+        let recorded = if self.early.is_empty() { oldest_ns.unwrap_or(self.known_ns).min(self.known_ns) } else { 0 };
+        shared.recorded_until_ns.fetch_max(recorded, Ordering::Release);
+        let behind_ns = oldest_ns.map_or(0, |oldest| now_ns().saturating_sub(oldest));
+        if self.known_ns > 0 && behind_ns < self.shift_ns + LEVEL_NS {
+            shared.set_state(ArmState::Live);
+        }
+    }
+}
+
+/// The life of one session on the arm.
+async fn play_session(
+    address: Address,
+    info: Arc<SessionInfo>,
+    prologue: Vec<Bytes>,
+    mut jobs: mpsc::Receiver<Job>,
+    report: mpsc::UnboundedSender<Done>,
+) {
+    let mut opened = Player::open(&address, &info, &prologue).await;
+    while let Some(Job { entry, due_ns }) = jobs.recv().await {
+        let session = entry.exchange.session;
+        let played = match &mut opened {
+            Ok(player) => play(player, &entry).await,
+            Err(_) => match std::mem::replace(&mut opened, Err(PlayError::Refused(String::new()))) {
+                Err(error) => Err(error),
+                Ok(_) => Err(PlayError::Refused(String::new())),
+            },
+        };
+        let failed = played.is_err();
+        if report.send(Done { session, entry, due_ns, played }).is_err() || failed {
+            return;
+        }
+    }
+    if let Ok(player) = opened {
+        player.close().await;
+    }
+}
+
+async fn play(player: &mut Player, entry: &Entry) -> Result<(Outcome, bool), PlayError> {
+    let outcome = player.play(entry).await?;
+    let misaligned = match entry.outcome() {
+        Some(production) if !production.broken => player.align(production.after).await?,
+        _ => false,
+    };
+    Ok((outcome, misaligned))
+}

@@ -1,0 +1,60 @@
+//! Holds an arm's outcome against production's. Pure.
+
+use understudy_crds::condition::DivergenceKind;
+
+use super::entry::Entry;
+use crate::capture::exchange::{Outcome, StatementOutcome, is_circumstance};
+
+/// What a comparison found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Compared {
+    /// Statements compared.
+    pub statements: u64,
+    /// Statements whose rows could not be compared: overlapped by a write, or volatile.
+    pub ambiguous: u64,
+    /// Differences.
+    pub divergences: Vec<DivergenceKind>,
+}
+
+/// Compares statement by statement.
+pub fn compare(entry: &Entry, production: &Outcome, arm: &Outcome) -> Compared {
+    let mut compared = Compared::default();
+    // Nobody knows what production answered, or it failed for a reason of the moment.
+    if production.broken || production.error().is_some_and(is_circumstance) {
+        return compared;
+    }
+    for (index, theirs) in production.statements.iter().enumerate() {
+        compared.statements += 1;
+        let Some(ours) = arm.statements.get(index) else {
+            compared.divergences.push(DivergenceKind::Error);
+            break;
+        };
+        if theirs.error != ours.error {
+            compared.divergences.push(DivergenceKind::Error);
+            continue;
+        }
+        let planned = entry.statements.get(index);
+        if planned.is_none_or(|p| p.volatile) || entry.is_ambiguous() {
+            compared.ambiguous += 1;
+            continue;
+        }
+        compared.divergences.extend(rows(theirs, ours));
+    }
+    if arm.statements.len() > production.statements.len() {
+        compared.divergences.push(DivergenceKind::Error);
+    }
+    compared
+}
+
+fn rows(production: &StatementOutcome, arm: &StatementOutcome) -> Option<DivergenceKind> {
+    if production.tag_rows != arm.tag_rows || production.rows != arm.rows {
+        Some(DivergenceKind::RowCount)
+    } else if production.digest != arm.digest {
+        Some(DivergenceKind::Rows)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

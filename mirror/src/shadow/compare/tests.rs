@@ -1,0 +1,87 @@
+//! Pairs of outcomes and what differs between them.
+
+use std::sync::{Arc, OnceLock, atomic::AtomicBool};
+
+use bytes::Bytes;
+use understudy_crds::experiment::StatementClass;
+
+use super::*;
+use crate::{
+    capture::exchange::{Exchange, SessionId},
+    measure::interval::Fingerprint,
+    shadow::{
+        entry::{Budget, PlannedStatement},
+        statement::footprint::Footprint,
+    },
+};
+
+fn entry(volatile: bool, overlapped: bool) -> Entry {
+    let request = Bytes::new();
+    Entry {
+        id: 1,
+        exchange: Arc::new(Exchange {
+            session: SessionId(1),
+            sequence: 0,
+            begun_ns: 0,
+            request,
+            outcome: OnceLock::new(),
+        }),
+        statements: vec![PlannedStatement { class: StatementClass::Read, fingerprint: Fingerprint(1), volatile }],
+        writes: false,
+        touches: Footprint::NOTHING,
+        publishes: Footprint::NOTHING,
+        skip: None,
+        overlapped: AtomicBool::new(overlapped),
+        charge: Budget::new(0).charge(0),
+    }
+}
+
+fn outcome(statements: &[(u64, u64, Option<&[u8; 5]>)]) -> Outcome {
+    let statements = statements
+        .iter()
+        .map(|(rows, digest, error)| StatementOutcome {
+            rows: *rows,
+            digest: *digest,
+            error: error.copied(),
+            ..StatementOutcome::default()
+        })
+        .collect();
+    Outcome { statements, ..Outcome::default() }
+}
+
+#[test]
+fn differences_are_told_by_kind() {
+    use DivergenceKind::{Error, RowCount, Rows};
+    let production = outcome(&[(2, 77, None)]);
+    for (arm, expected) in [
+        (outcome(&[(2, 77, None)]), vec![]),
+        (outcome(&[(2, 78, None)]), vec![Rows]),
+        (outcome(&[(3, 77, None)]), vec![RowCount]),
+        (outcome(&[(0, 0, Some(b"23505"))]), vec![Error]),
+        (outcome(&[]), vec![Error]),
+        (outcome(&[(2, 77, None), (0, 0, None)]), vec![Error]),
+    ] {
+        assert_eq!(compare(&entry(false, false), &production, &arm).divergences, expected, "{arm:?}");
+    }
+}
+
+#[test]
+fn the_same_error_is_no_difference() {
+    let both = outcome(&[(0, 0, Some(b"23505"))]);
+    assert_eq!(compare(&entry(false, false), &both, &both).divergences, []);
+}
+
+#[test]
+fn rows_that_may_differ_are_counted_as_ambiguous_and_not_compared() {
+    let (production, arm) = (outcome(&[(2, 77, None)]), outcome(&[(3, 78, None)]));
+    for entry in [entry(true, false), entry(false, true)] {
+        let compared = compare(&entry, &production, &arm);
+        assert_eq!((compared.ambiguous, compared.divergences.len()), (1, 0));
+    }
+}
+
+#[test]
+fn what_failed_for_a_reason_of_the_moment_is_not_compared() {
+    let production = outcome(&[(0, 0, Some(b"40P01"))]);
+    assert_eq!(compare(&entry(false, false), &production, &outcome(&[(1, 1, None)])), Compared::default());
+}

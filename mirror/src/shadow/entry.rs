@@ -1,0 +1,110 @@
+//! An exchange as the arms see it: with what its statements are and touch, and what it owes the
+//! memory budget.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use understudy_crds::{condition::SkipReason, experiment::StatementClass};
+
+use super::statement::footprint::Footprint;
+use crate::{
+    capture::exchange::{Exchange, Outcome},
+    measure::interval::Fingerprint,
+};
+
+/// An exchange with what is known about it. Shared by all arms; freed when the last has passed it.
+#[derive(Debug)]
+pub struct Entry {
+    /// Number in the order in which requests were completed, over all sessions.
+    pub id: u64,
+    /// What was captured.
+    pub exchange: Arc<Exchange>,
+    /// The statements it executes, in order.
+    pub statements: Vec<PlannedStatement>,
+    /// It may write or lock: it takes part in the order.
+    pub writes: bool,
+    /// What its statements touch.
+    pub touches: Footprint,
+    /// What becomes visible to others when it ends.
+    pub publishes: Footprint,
+    /// Why it is not played, if it is not.
+    pub skip: Option<SkipReason>,
+    /// On production it overlapped something that changed what it reads.
+    pub overlapped: AtomicBool,
+    /// What it takes of the memory budget.
+    pub charge: Charge,
+}
+
+/// One statement of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlannedStatement {
+    /// What its latency counts as.
+    pub class: StatementClass,
+    /// Its identity.
+    pub fingerprint: Fingerprint,
+    /// Its rows are not compared.
+    pub volatile: bool,
+}
+
+impl Entry {
+    /// What came of it on production, once known.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.exchange.outcome.get()
+    }
+
+    /// When it ended on production; `u64::MAX` while it runs.
+    pub fn ended_ns(&self) -> u64 {
+        self.outcome().map_or(u64::MAX, |o| o.ended_ns)
+    }
+
+    /// Whether its rows may differ between two servers although both are right.
+    pub fn is_ambiguous(&self) -> bool {
+        self.overlapped.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes of the memory budget, given back when dropped.
+#[derive(Debug)]
+pub struct Charge {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+/// The memory that captured traffic takes, and how much it may take.
+#[derive(Debug)]
+pub struct Budget {
+    used: AtomicUsize,
+    /// The limit, bytes.
+    pub limit_bytes: usize,
+}
+
+impl Budget {
+    /// A budget.
+    pub fn new(limit_bytes: usize) -> Arc<Self> {
+        Arc::new(Self { used: AtomicUsize::new(0), limit_bytes })
+    }
+
+    /// Takes bytes, whether or not there is room: who asks looks at [`Budget::is_exceeded`].
+    pub fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        Charge { budget: Arc::clone(self), bytes }
+    }
+
+    /// Bytes in use.
+    pub fn used_bytes(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// More is in use than allowed.
+    pub fn is_exceeded(&self) -> bool {
+        self.used_bytes() > self.limit_bytes
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}

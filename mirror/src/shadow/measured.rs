@@ -1,0 +1,45 @@
+//! From outcomes to samples: the times of an exchange's statements on one side. Pure.
+
+use super::entry::Entry;
+use crate::{
+    capture::exchange::{Outcome, is_cancelled},
+    measure::recorder::{Excluded, Recorder, Sample},
+};
+
+/// Records production's side of an exchange that is played.
+pub fn record_production(recorder: &mut Recorder, entry: &Entry, production: &Outcome) {
+    record(recorder, entry, production, production, entry.exchange.begun_ns);
+}
+
+/// Records an arm's side. `due_ns` is when it should have been sent.
+pub fn record_arm(recorder: &mut Recorder, entry: &Entry, production: &Outcome, arm: &Outcome, due_ns: u64) {
+    record(recorder, entry, production, arm, due_ns);
+}
+
+/// What is excluded on production is excluded everywhere, so that both sides hold the same statements.
+fn record(recorder: &mut Recorder, entry: &Entry, production: &Outcome, side: &Outcome, due_ns: u64) {
+    let begun_ns = entry.exchange.begun_ns;
+    if production.broken || side.broken {
+        return;
+    }
+    let (mut side_from, mut production_from) = (side.served_from_ns, production.served_from_ns);
+    for (index, planned) in entry.statements.iter().enumerate() {
+        let (Some(theirs), Some(ours)) = (production.statements.get(index), side.statements.get(index)) else { return };
+        let service_us = ours.ended_ns.saturating_sub(side_from) / 1000;
+        let production_us = theirs.ended_ns.saturating_sub(production_from) / 1000;
+        (side_from, production_from) = (ours.ended_ns, theirs.ended_ns);
+        if let Some(sqlstate) = theirs.error.or(ours.error) {
+            let why = if is_cancelled(sqlstate) { Excluded::Cancelled } else { Excluded::Failed };
+            recorder.exclude(begun_ns, why);
+            continue;
+        }
+        recorder.record(&Sample {
+            begun_ns,
+            class: planned.class,
+            fingerprint: planned.fingerprint,
+            service_us,
+            response_us: ours.ended_ns.saturating_sub(due_ns) / 1000,
+            production_us,
+        });
+    }
+}

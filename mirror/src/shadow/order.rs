@@ -1,0 +1,249 @@
+//! When an exchange may start on an arm. Pure: it is told what was captured and what the arm has
+//! finished, and says what starts now.
+//!
+//! An exchange starts when all of this holds:
+//!
+//! 1. **Session**: the exchange before it in its session is finished on the arm.
+//! 2. **Due**: production began it at least the shift ago. All arms play the same moment at once, with
+//!    production's spacing.
+//! 3. **Known**: everything that production finished before this exchange began is known here; and a
+//!    write's own outcome is known.
+//! 4. **Real time**: every write that production had finished before this exchange began is finished
+//!    on the arm.
+//! 5. **Conflicts**: a write waits for every overlapping write with a conflicting footprint that
+//!    production finished earlier.
+//!
+//! All waits are for exchanges that ended earlier on production than the one that waits, so they can't
+//! form a circle among themselves. A lock on the arm can still close one where a footprint was
+//! incomplete (a trigger, a read that blocks DDL): whoever waits longer than a limit is released, and
+//! that is counted as divergence.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque},
+    ops::Bound::{Excluded, Included},
+    sync::Arc,
+};
+
+use super::entry::Entry;
+use crate::capture::exchange::SessionId;
+
+/// What is to be done now.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Play it.
+    Start {
+        /// What.
+        entry: Arc<Entry>,
+        /// When it was due, ns since the mirror's epoch.
+        due_ns: u64,
+        /// It waited for the order longer than the limit and is played out of order.
+        released: bool,
+    },
+    /// The session is over and everything of it has been played.
+    Close(SessionId),
+}
+
+/// The order on one arm.
+#[derive(Debug)]
+pub struct Order {
+    shift_ns: u64,
+    wait_limit_ns: u64,
+    lanes: HashMap<SessionId, Lane>,
+    due: BinaryHeap<Reverse<(u64, SessionId)>>,
+    blocked: HashSet<SessionId>,
+    unfinished_writes: BTreeMap<(u64, u64), Arc<Entry>>,
+    outstanding: BTreeSet<(u64, u64)>,
+    known_ns: u64,
+    hold_from_ns: u64,
+    changed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    queue: VecDeque<Arc<Entry>>,
+    running: Option<Arc<Entry>>,
+    blocked_since_ns: Option<u64>,
+    closing: bool,
+}
+
+impl Order {
+    /// An order in which the arm lives `shift_ns` behind production and nobody waits for another
+    /// longer than `wait_limit_ns`.
+    pub fn new(shift_ns: u64, wait_limit_ns: u64) -> Self {
+        Self {
+            shift_ns,
+            wait_limit_ns,
+            lanes: HashMap::new(),
+            due: BinaryHeap::new(),
+            blocked: HashSet::new(),
+            unfinished_writes: BTreeMap::new(),
+            outstanding: BTreeSet::new(),
+            known_ns: 0,
+            hold_from_ns: u64::MAX,
+            changed: false,
+        }
+    }
+
+    /// Takes an exchange in, after all earlier ones of its session.
+    pub fn begun(&mut self, entry: Arc<Entry>) {
+        self.outstanding.insert((entry.exchange.begun_ns, entry.id));
+        let session = entry.exchange.session;
+        if entry.outcome().is_some() {
+            self.note_write(&entry);
+        }
+        let lane = self.lanes.entry(session).or_default();
+        lane.queue.push_back(entry);
+        if lane.queue.len() == 1 && lane.running.is_none() {
+            self.head(session);
+        }
+    }
+
+    /// Production's outcome of an exchange is known now.
+    pub fn ended(&mut self, entry: &Arc<Entry>) {
+        if self.outstanding.contains(&(entry.exchange.begun_ns, entry.id)) {
+            self.note_write(entry);
+            self.changed = true;
+        }
+    }
+
+    fn note_write(&mut self, entry: &Arc<Entry>) {
+        if entry.writes {
+            self.unfinished_writes.insert((entry.ended_ns(), entry.id), Arc::clone(entry));
+        }
+    }
+
+    /// The session is over on production.
+    pub fn closed(&mut self, session: SessionId) -> Option<Action> {
+        let lane = self.lanes.entry(session).or_default();
+        lane.closing = true;
+        self.close_if_done(session)
+    }
+
+    /// Everything that production did until `known_ns` has been told.
+    pub fn known_until(&mut self, known_ns: u64) {
+        self.changed |= known_ns > self.known_ns;
+        self.known_ns = known_ns;
+    }
+
+    /// Nothing that production began at this moment or later starts, until told otherwise.
+    pub fn hold_from(&mut self, hold_from_ns: Option<u64>) {
+        self.hold_from_ns = hold_from_ns.unwrap_or(u64::MAX);
+        self.changed = true;
+    }
+
+    /// Everything that production began before the hold is finished on the arm.
+    pub fn has_reached(&self, moment_ns: u64) -> bool {
+        self.known_ns >= moment_ns && self.outstanding.first().is_none_or(|(begun_ns, _)| *begun_ns >= moment_ns)
+    }
+
+    /// The arm is done with the exchange that ran in a session.
+    pub fn finished(&mut self, session: SessionId) -> Option<Action> {
+        let entry = self.lanes.get_mut(&session)?.running.take()?;
+        self.outstanding.remove(&(entry.exchange.begun_ns, entry.id));
+        if entry.writes {
+            self.unfinished_writes.remove(&(entry.ended_ns(), entry.id));
+            self.changed = true;
+        }
+        self.head(session);
+        self.close_if_done(session)
+    }
+
+    fn close_if_done(&mut self, session: SessionId) -> Option<Action> {
+        let lane = self.lanes.get(&session)?;
+        if lane.closing && lane.queue.is_empty() && lane.running.is_none() {
+            self.lanes.remove(&session);
+            return Some(Action::Close(session));
+        }
+        None
+    }
+
+    fn head(&mut self, session: SessionId) {
+        if let Some(next) = self.lanes.get(&session).and_then(|lane| lane.queue.front()) {
+            self.due.push(Reverse((next.exchange.begun_ns.saturating_add(self.shift_ns), session)));
+        }
+    }
+
+    /// What starts now.
+    pub fn poll(&mut self, now_ns: u64, actions: &mut Vec<Action>) {
+        let mut candidates = Vec::new();
+        while let Some(Reverse((due_ns, session))) = self.due.peek().copied() {
+            if due_ns > now_ns {
+                break;
+            }
+            self.due.pop();
+            self.blocked.insert(session);
+            candidates.push(session);
+        }
+        // Starting something never lets another start, so one round is enough.
+        if std::mem::take(&mut self.changed) || self.limit_reached(now_ns) {
+            candidates = self.blocked.iter().copied().collect();
+            candidates.sort_unstable();
+        }
+        for session in candidates {
+            self.consider(session, now_ns, actions);
+        }
+    }
+
+    fn limit_reached(&self, now_ns: u64) -> bool {
+        self.blocked.iter().any(|s| {
+            self.lanes.get(s).and_then(|l| l.blocked_since_ns).is_some_and(|t| now_ns >= t + self.wait_limit_ns)
+        })
+    }
+
+    fn consider(&mut self, session: SessionId, now_ns: u64, actions: &mut Vec<Action>) {
+        let Some(lane) = self.lanes.get(&session) else { return };
+        let Some(entry) = lane.queue.front().cloned() else { return };
+        if entry.exchange.begun_ns >= self.hold_from_ns {
+            return;
+        }
+        let known = self.known_ns >= entry.exchange.begun_ns && (!entry.writes || entry.outcome().is_some());
+        let in_order = known && !self.must_wait(&entry);
+        let waited_out = lane.blocked_since_ns.is_some_and(|since| now_ns >= since + self.wait_limit_ns);
+        let Some(lane) = self.lanes.get_mut(&session) else { return };
+        // What is not known can't be played; the limit is for the order only.
+        if !in_order && !(known && waited_out) {
+            if known {
+                lane.blocked_since_ns.get_or_insert(now_ns);
+            }
+            return;
+        }
+        lane.queue.pop_front();
+        lane.blocked_since_ns = None;
+        lane.running = Some(Arc::clone(&entry));
+        self.blocked.remove(&session);
+        let due_ns = entry.exchange.begun_ns.saturating_add(self.shift_ns);
+        actions.push(Action::Start { entry, due_ns, released: !in_order });
+    }
+
+    /// Rules 4 and 5. An entry never waits for its own session: what came before it is finished.
+    fn must_wait(&self, entry: &Entry) -> bool {
+        let begun_ns = entry.exchange.begun_ns;
+        if self.unfinished_writes.range(..(begun_ns, 0)).next().is_some() {
+            return true;
+        }
+        entry.writes
+            && self
+                .unfinished_writes
+                .range((Included((begun_ns, 0)), Excluded((entry.ended_ns(), entry.id))))
+                .any(|(_, other)| other.touches.conflicts(&entry.touches))
+    }
+
+    /// When the next exchange is due, ns since the mirror's epoch.
+    pub fn next_due_ns(&self) -> Option<u64> {
+        self.due.peek().map(|Reverse((due_ns, _))| *due_ns)
+    }
+
+    /// Exchanges that are captured and not finished.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    /// When production began the oldest exchange that is not finished here.
+    pub fn oldest_ns(&self) -> Option<u64> {
+        self.outstanding.first().map(|(begun_ns, _)| *begun_ns)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! Scripts of what production did and what the arm finished, and what starts when.
+
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::{
+    capture::exchange::{Exchange, Outcome},
+    shadow::{
+        entry::Budget,
+        statement::footprint::{Footprint, RowKey, TableUse},
+    },
+};
+
+const SHIFT: u64 = 1000;
+const LIMIT: u64 = 10_000;
+const NONE: [u64; 0] = [];
+
+/// Session, production's begin and end, and the row of table `t` that is written, if any.
+fn entry(id: u64, session: u64, begun_ns: u64, ended_ns: Option<u64>, row: Option<i64>) -> Arc<Entry> {
+    let outcome = OnceLock::new();
+    if let Some(ended_ns) = ended_ns {
+        outcome.set(Outcome { ended_ns, ..Outcome::default() }).unwrap();
+    }
+    let touches = row.map_or(Footprint::NOTHING, |value| {
+        Footprint::Tables(vec![TableUse {
+            table: "t".into(),
+            rows: Some(RowKey { column: "id".into(), value }),
+            writes: true,
+        }])
+    });
+    Arc::new(Entry {
+        id,
+        exchange: Arc::new(Exchange {
+            session: SessionId(session),
+            sequence: id,
+            begun_ns,
+            request: Bytes::new(),
+            outcome,
+        }),
+        statements: Vec::new(),
+        writes: row.is_some(),
+        touches,
+        publishes: Footprint::NOTHING,
+        skip: None,
+        overlapped: AtomicBool::new(false),
+        charge: Budget::new(0).charge(0),
+    })
+}
+
+fn order(entries: &[Arc<Entry>]) -> Order {
+    let mut order = Order::new(SHIFT, LIMIT);
+    entries.iter().for_each(|e| order.begun(Arc::clone(e)));
+    order.known_until(u64::MAX);
+    order
+}
+
+fn started(order: &mut Order, now_ns: u64) -> Vec<u64> {
+    let mut actions = Vec::new();
+    order.poll(now_ns, &mut actions);
+    let mut ids: Vec<_> = actions
+        .iter()
+        .map(|a| match a {
+            Action::Start { entry, .. } => entry.id,
+            Action::Close(_) => u64::MAX,
+        })
+        .collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[test]
+fn nothing_starts_before_it_is_due_and_sessions_keep_their_order() {
+    let mut order = order(&[
+        entry(1, 1, 100, Some(110), None),
+        entry(2, 1, 120, Some(130), None),
+        entry(3, 2, 115, Some(118), None),
+    ]);
+    assert_eq!(started(&mut order, 1099), NONE);
+    assert_eq!(started(&mut order, 1100), [1]);
+    assert_eq!(started(&mut order, 5000), [3]);
+    order.finished(SessionId(1));
+    assert_eq!(started(&mut order, 5000), [2]);
+}
+
+#[test]
+fn everything_waits_for_a_write_that_production_had_finished_before_it_began() {
+    let mut order = order(&[
+        entry(1, 1, 100, Some(110), Some(5)),
+        entry(2, 2, 111, Some(130), None),
+        entry(3, 3, 109, Some(130), None),
+    ]);
+    assert_eq!(started(&mut order, 5000), [1, 3]);
+    assert_eq!(started(&mut order, 5001), NONE);
+    order.finished(SessionId(1));
+    assert_eq!(started(&mut order, 5002), [2]);
+}
+
+#[test]
+fn overlapping_writes_of_one_row_start_in_the_order_in_which_production_finished_them() {
+    // The second began first but was finished last: it waited for the first one's lock.
+    let late = entry(1, 1, 100, Some(150), Some(5));
+    let early = entry(2, 2, 101, Some(120), Some(5));
+    let other_row = entry(3, 3, 102, Some(140), Some(6));
+    let mut order = order(&[late, early, other_row]);
+    assert_eq!(started(&mut order, 5000), [2, 3]);
+    order.finished(SessionId(2));
+    assert_eq!(started(&mut order, 5000), [1]);
+}
+
+#[test]
+fn a_write_waits_for_its_outcome_and_a_read_does_not() {
+    let write = entry(1, 1, 100, None, Some(5));
+    let mut order = order(&[Arc::clone(&write), entry(2, 2, 100, None, None)]);
+    assert_eq!(started(&mut order, 5000), [2]);
+    write.exchange.outcome.set(Outcome { ended_ns: 4000, ..Outcome::default() }).unwrap();
+    order.ended(&write);
+    assert_eq!(started(&mut order, 5001), [1]);
+}
+
+#[test]
+fn nothing_starts_before_all_is_known_that_came_before_it() {
+    let mut order = Order::new(SHIFT, LIMIT);
+    order.begun(entry(1, 1, 100, Some(110), None));
+    order.known_until(99);
+    assert_eq!(started(&mut order, 50_000), NONE);
+    order.known_until(100);
+    assert_eq!(started(&mut order, 50_000), [1]);
+}
+
+#[test]
+fn who_waits_longer_than_the_limit_is_released_and_said_to_be() {
+    let mut order = order(&[entry(1, 1, 100, Some(110), Some(5)), entry(2, 2, 120, Some(130), Some(5))]);
+    assert_eq!(started(&mut order, 5000), [1]);
+    assert_eq!(started(&mut order, 5000 + LIMIT - 1), NONE);
+    let mut actions = Vec::new();
+    order.poll(5000 + LIMIT, &mut actions);
+    assert!(matches!(actions.as_slice(), [Action::Start { released: true, .. }]), "{actions:?}");
+}
+
+#[test]
+fn a_session_is_closed_when_all_of_it_has_been_played() {
+    let mut order = order(&[entry(1, 1, 100, Some(110), None)]);
+    assert!(order.closed(SessionId(1)).is_none());
+    assert_eq!(started(&mut order, 5000), [1]);
+    assert!(matches!(order.finished(SessionId(1)), Some(Action::Close(SessionId(1)))));
+    assert!(matches!(order.closed(SessionId(9)), Some(Action::Close(SessionId(9)))));
+}
+
+#[test]
+fn a_hold_lets_everything_before_it_through_and_nothing_after() {
+    let mut order = order(&[entry(1, 1, 100, Some(110), None), entry(2, 2, 200, Some(210), None)]);
+    order.hold_from(Some(150));
+    assert_eq!(started(&mut order, 5000), [1]);
+    assert!(!order.has_reached(150));
+    order.finished(SessionId(1));
+    assert!(order.has_reached(150));
+    assert_eq!(started(&mut order, 5000), NONE);
+    order.hold_from(None);
+    assert_eq!(started(&mut order, 5000), [2]);
+}
+
+#[test]
+fn lag_is_what_is_captured_and_not_finished() {
+    let mut order = order(&[entry(1, 1, 100, Some(110), None), entry(2, 2, 200, Some(210), None)]);
+    assert_eq!((order.outstanding(), order.oldest_ns()), (2, Some(100)));
+    assert_eq!(started(&mut order, 5000), [1, 2]);
+    order.finished(SessionId(1));
+    assert_eq!((order.outstanding(), order.oldest_ns()), (1, Some(200)));
+}

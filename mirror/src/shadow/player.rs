@@ -1,0 +1,223 @@
+//! One session on an arm: logs in as the client did, plays its exchanges, and reads the answers, which
+//! nobody else ever sees. Every wait is bounded; whatever goes wrong ends this session on this arm.
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{io::Interest, time::timeout};
+
+use super::entry::Entry;
+use crate::{
+    capture::{
+        exchange::{Exchange, Outcome, SessionInfo, is_circumstance},
+        tracker::{Keep, Step, Tracker},
+    },
+    clock::now_ns,
+    stream::{Address, Stream},
+    wire::{
+        backend::{self, TransactionStatus},
+        encode,
+        frame::FrameError,
+    },
+};
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// No answer from an arm takes longer than this beyond what production took.
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+const READ_BYTES: usize = 64 * 1024;
+
+/// Why a session on an arm ended.
+#[derive(Debug, thiserror::Error)]
+pub enum PlayError {
+    /// The arm could not be reached, or broke the connection.
+    #[error("the arm's connection: {0}")]
+    Connection(#[from] io::Error),
+    /// The arm did not answer in time.
+    #[error("the arm did not answer within {} s", .0.as_secs())]
+    Silent(Duration),
+    /// The arm sent what is no PostgreSQL message.
+    #[error("the arm sent a malformed message: {0}")]
+    Frame(#[from] FrameError),
+    /// The arm refused the login.
+    #[error("the arm refused the login with SQLSTATE {0}; it must let the mirror in without a password")]
+    Refused(String),
+    /// The prologue failed.
+    #[error("the session's state could not be rebuilt: SQLSTATE {0}")]
+    Prologue(String),
+}
+
+/// A session on an arm.
+#[derive(Debug)]
+pub struct Player {
+    stream: Stream,
+    address: Address,
+    tracker: Tracker,
+    buffer: Vec<u8>,
+}
+
+impl Player {
+    /// Logs in as the client did and rebuilds its state.
+    pub async fn open(address: &Address, info: &SessionInfo, prologue: &[Bytes]) -> Result<Self, PlayError> {
+        let stream = Stream::connect(address, CONNECT_LIMIT).await?;
+        stream.write_all(&encode::startup(&info.startup)).await?;
+        let tracker = Tracker::new(info.id, Keep::Nothing);
+        let mut player = Self { stream, address: address.clone(), tracker, buffer: vec![0; READ_BYTES] };
+        timeout(CONNECT_LIMIT, player.login()).await.map_err(|_| PlayError::Silent(CONNECT_LIMIT))??;
+        for request in prologue {
+            let outcome = player.exchange(request, &Bytes::new(), None, ANSWER_LIMIT).await?;
+            if let Some(sqlstate) = outcome.error() {
+                return Err(PlayError::Prologue(String::from_utf8_lossy(&sqlstate).into_owned()));
+            }
+        }
+        Ok(player)
+    }
+
+    async fn login(&mut self) -> Result<(), PlayError> {
+        let mut steps = Vec::new();
+        loop {
+            let read = self.stream.read(&mut self.buffer).await?;
+            let chunk = self.buffer.get(..read).unwrap_or_default();
+            if chunk.is_empty() {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            for message in crate::wire::frame::messages(chunk) {
+                if message.tag == backend::tag::ERROR {
+                    return Err(PlayError::Refused(
+                        String::from_utf8_lossy(&backend::sqlstate(message.payload)).into_owned(),
+                    ));
+                }
+                // Any authentication request but "done" asks for what the mirror does not have.
+                if message.tag == backend::tag::AUTHENTICATION && !message.payload.starts_with(&[0, 0, 0, 0]) {
+                    return Err(PlayError::Refused("28000".to_owned()));
+                }
+            }
+            self.tracker.server(chunk, now_ns(), &mut steps)?;
+            if matches!(steps.last(), Some(Step::LoggedIn)) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Plays one exchange as production had it.
+    pub async fn play(&mut self, entry: &Entry) -> Result<Outcome, PlayError> {
+        let outcome = entry.outcome();
+        let copy_in = outcome.map(|o| o.copy_in.clone()).unwrap_or_default();
+        let limit = ANSWER_LIMIT
+            + outcome.map_or(Duration::ZERO, |o| Duration::from_nanos(o.ended_ns.saturating_sub(o.served_from_ns)));
+        // What failed on production for reasons of the moment (cancelled, deadlock) may succeed here.
+        // It is load all the same, so it is played and rolled back.
+        let undo = outcome.is_some_and(|o| {
+            o.before == TransactionStatus::Idle && (o.broken || o.error().is_some_and(is_circumstance))
+        }) && self.tracker.status() == TransactionStatus::Idle;
+        if undo {
+            self.command("BEGIN").await?;
+        }
+        let cancel_after = outcome
+            .filter(|o| o.error() == Some(*b"57014"))
+            .map(|o| Duration::from_nanos(o.ended_ns.saturating_sub(o.served_from_ns)));
+        let played = self.exchange(&entry.exchange.request, &copy_in, cancel_after, limit).await?;
+        if undo {
+            self.command("ROLLBACK").await?;
+        }
+        Ok(played)
+    }
+
+    /// Brings the transaction to where production's is: a transaction that failed there must not be
+    /// committed here. Whether anything had to be done.
+    pub async fn align(&mut self, production: TransactionStatus) -> Result<bool, PlayError> {
+        match (production, self.tracker.status()) {
+            (TransactionStatus::Failed, TransactionStatus::InTransaction) => {
+                self.command("DO $$ BEGIN RAISE EXCEPTION 'as on production'; END $$").await?;
+                Ok(true)
+            }
+            (TransactionStatus::Idle, status) if status.in_block() => {
+                self.command("ROLLBACK").await?;
+                Ok(true)
+            }
+            (production, status) => Ok(production != status),
+        }
+    }
+
+    async fn command(&mut self, sql: &str) -> Result<Outcome, PlayError> {
+        self.exchange(&Bytes::from(encode::query(sql)), &Bytes::new(), None, ANSWER_LIMIT).await
+    }
+
+    async fn exchange(
+        &mut self,
+        request: &Bytes,
+        copy_in: &Bytes,
+        cancel_after: Option<Duration>,
+        limit: Duration,
+    ) -> Result<Outcome, PlayError> {
+        let (address, key) = (&self.address, self.tracker.backend_key.clone());
+        let mut running =
+            std::pin::pin!(Self::run(&self.stream, &mut self.tracker, &mut self.buffer, request, copy_in));
+        if let Some(after) = cancel_after {
+            match timeout(after, &mut running).await {
+                Ok(ended) => return Ok(ended?.outcome.get().cloned().unwrap_or_default()),
+                Err(_) => cancel(address, &key).await,
+            }
+        }
+        let ended = timeout(limit, running).await.map_err(|_| PlayError::Silent(limit))??;
+        Ok(ended.outcome.get().cloned().unwrap_or_default())
+    }
+
+    /// Sends a request and reads its answer, both at once: a long pipeline and a large result must
+    /// not wait for one another.
+    async fn run(
+        stream: &Stream,
+        tracker: &mut Tracker,
+        buffer: &mut [u8],
+        request: &Bytes,
+        copy_in: &Bytes,
+    ) -> Result<Arc<Exchange>, PlayError> {
+        let mut steps = Vec::new();
+        tracker.client(request, now_ns(), &mut steps)?;
+        let (mut unsent, mut copy_unsent) = (request.as_ref(), copy_in.as_ref());
+        loop {
+            // Data of a COPY follows when the arm asks for it.
+            if unsent.is_empty() && !copy_unsent.is_empty() && tracker.wants_copy_data() {
+                tracker.client(copy_unsent, now_ns(), &mut steps)?;
+                unsent = std::mem::take(&mut copy_unsent);
+            }
+            if !unsent.is_empty() {
+                match stream.try_write(unsent) {
+                    Ok(written) => unsent = unsent.get(written..).unwrap_or_default(),
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(e) => return Err(e.into()),
+                }
+            }
+            match stream.try_read(buffer) {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                Ok(read) => {
+                    tracker.server(buffer.get(..read).unwrap_or_default(), now_ns(), &mut steps)?;
+                    for step in steps.drain(..) {
+                        if let Step::Ended(exchange) = step {
+                            return Ok(exchange);
+                        }
+                    }
+                    continue;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e.into()),
+            }
+            let interest =
+                if unsent.is_empty() { Interest::READABLE } else { Interest::READABLE.add(Interest::WRITABLE) };
+            stream.ready(interest).await?;
+        }
+    }
+
+    /// Says goodbye.
+    pub async fn close(self) {
+        // The arm may be gone; there is nothing more to be had from it.
+        let _ = timeout(Duration::from_secs(1), self.stream.write_all(&encode::TERMINATE)).await;
+    }
+}
+
+/// Cancels what runs behind a key. When that fails the statement runs to its end, which is waited for
+/// in any case.
+async fn cancel(address: &Address, key: &[u8]) {
+    if let Ok(stream) = Stream::connect(address, Duration::from_secs(1)).await {
+        let _ = timeout(Duration::from_secs(1), stream.write_all(&encode::cancel(key))).await;
+    }
+}

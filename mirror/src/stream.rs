@@ -1,0 +1,164 @@
+//! A connection to a PostgreSQL server or from a client: TCP or a unix socket.
+
+use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
+
+use tokio::{
+    io::{Interest, Ready},
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
+
+/// Where a server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// Host and port.
+    Tcp {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// The directory of a unix socket and the port in its name.
+    Unix {
+        /// Directory.
+        directory: PathBuf,
+        /// Port.
+        port: u16,
+    },
+}
+
+/// An address that can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an address: HOST:PORT, or the directory of a unix socket and its port, /run/postgresql:5432")]
+pub struct AddressError(String);
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let fail = || AddressError(s.to_owned());
+        let (host, port) = s.rsplit_once(':').ok_or_else(fail)?;
+        let port: u16 = port.parse().map_err(|_| fail())?;
+        if host.is_empty() {
+            return Err(fail());
+        }
+        Ok(Self::new(host, port))
+    }
+}
+
+impl Address {
+    /// From a host, or the directory of a unix socket (it begins with `/`), and a port.
+    pub fn new(host: &str, port: u16) -> Self {
+        if host.starts_with('/') {
+            Self::Unix { directory: host.into(), port }
+        } else {
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            Self::Tcp { host: host.to_owned(), port }
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix { directory, port } => write!(f, "{}:{port}", directory.display()),
+        }
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP, without Nagle's delay.
+    Tcp(TcpStream),
+    /// A unix socket.
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Connects, or fails within `limit`.
+    pub async fn connect(address: &Address, limit: Duration) -> io::Result<Self> {
+        let connecting = async {
+            match address {
+                Address::Tcp { host, port } => {
+                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                    stream.set_nodelay(true)?;
+                    Ok(Self::Tcp(stream))
+                }
+                Address::Unix { directory, port } => {
+                    let path = directory.join(format!(".s.PGSQL.{port}"));
+                    Ok(Self::Unix(UnixStream::connect(path).await?))
+                }
+            }
+        };
+        timeout(limit, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Waits until it can be read or written, as asked.
+    pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        match self {
+            Self::Tcp(stream) => stream.ready(interest).await,
+            Self::Unix(stream) => stream.ready(interest).await,
+        }
+    }
+
+    /// Reads what is there.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read(buffer),
+            Self::Unix(stream) => stream.try_read(buffer),
+        }
+    }
+
+    /// Writes what fits.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// Writes all of it.
+    pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.try_write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.ready(Interest::WRITABLE).await?;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads something; 0 at the end of the stream.
+    pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.try_read(buffer) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.ready(Interest::READABLE).await?;
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_printed_as_they_are_read() {
+        for text in ["localhost:5432", "10.0.0.1:1", "[::1]:5432", "/run/postgresql:5433"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+        for text in ["", "localhost", ":5432", "host:x", "host:70000"] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+}
