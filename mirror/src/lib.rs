@@ -1,8 +1,15 @@
 //! The data plane of Understudy: relays PostgreSQL traffic, captures it, and plays it to the arms.
+//!
+//! Three parts that nothing crosses the wrong way: [`production`] forwards bytes and hands what it saw
+//! to the tap; [`shadow`] takes it from there and may be slow, fail or fall behind; [`mirror`] is what
+//! the control plane holds.
 
 pub mod capture;
 pub mod clock;
+pub mod cut;
 pub mod measure;
+pub mod mirror;
+pub mod production;
 pub mod shadow;
 pub mod stream;
 pub mod wire;

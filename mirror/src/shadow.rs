@@ -4,8 +4,10 @@
 pub mod arm;
 pub mod compare;
 pub mod entry;
+pub mod ingest;
 pub mod measured;
 pub mod order;
+pub mod overlap;
 pub mod player;
 pub mod prologue;
 pub mod session_book;

@@ -69,7 +69,9 @@ mod tests {
 
     fn whole(rows: &[&[u8]]) -> (u64, u64) {
         let mut digest = RowDigest::default();
-        rows.iter().for_each(|row| digest.piece(row, true, true));
+        for row in rows {
+            digest.piece(row, true, true);
+        }
         digest.take()
     }
 

@@ -161,7 +161,8 @@ impl Tracker {
 
     /// Exchanges whose request is complete or under way and whose answer is not.
     pub fn in_flight(&self) -> usize {
-        self.awaiting.len() + usize::from(self.building.is_some())
+        // A message that has begun counts: what it begins may run before the next look.
+        self.awaiting.len() + usize::from(self.building.is_some() || !self.client.at_boundary())
     }
 
     /// Takes what the client sent.

@@ -202,7 +202,8 @@ impl Order {
         let waited_out = lane.blocked_since_ns.is_some_and(|since| now_ns >= since + self.wait_limit_ns);
         let Some(lane) = self.lanes.get_mut(&session) else { return };
         // What is not known can't be played; the limit is for the order only.
-        if !in_order && !(known && waited_out) {
+        let may_start = in_order || (known && waited_out);
+        if !may_start {
             if known {
                 lane.blocked_since_ns.get_or_insert(now_ns);
             }

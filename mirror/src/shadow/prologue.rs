@@ -12,6 +12,7 @@ use crate::wire::{backend::TransactionStatus, encode};
 const MAX_STEPS: usize = 5_000;
 
 /// What one exchange means for the state of its session.
+#[expect(clippy::struct_excessive_bools, reason = "independent observations about one request")]
 #[derive(Debug, Default, Clone)]
 pub struct Settled {
     /// Named statements that it prepares: name and Parse message.

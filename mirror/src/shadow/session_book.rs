@@ -39,6 +39,8 @@ pub struct SessionBook {
     transaction: OpenTransaction,
     prologue: Prologue,
     recent: VecDeque<(Arc<Entry>, Settled)>,
+    /// The client is gone; kept only for a cut that is being made.
+    pub closed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +78,7 @@ impl SessionBook {
             transaction: OpenTransaction::default(),
             prologue: Prologue::default(),
             recent: VecDeque::new(),
+            closed: false,
         }
     }
 
@@ -243,6 +246,7 @@ impl SessionBook {
             bound: self.prologue.bound(),
             entries,
             in_doubt,
+            closed: self.closed,
         }
     }
 
@@ -272,6 +276,8 @@ pub struct SessionSeed {
     pub entries: Vec<Arc<Entry>>,
     /// Index of the entry that was under way at the cut.
     pub in_doubt: Option<usize>,
+    /// The client has gone since.
+    pub closed: bool,
 }
 
 fn bound(analysed: &Analysed, values: Option<&[u8]>) -> Vec<(Statement, Footprint)> {

@@ -1,7 +1,7 @@
 //! The few messages that the mirror itself sends: errors to clients, and what it needs to log in to
 //! an arm and to put an arm's session right.
 
-use super::startup::Startup;
+use super::startup::{CANCEL, Startup};
 
 /// An ErrorResponse with severity FATAL; the connection is closed after it.
 pub fn fatal(sqlstate: &str, message: &str) -> Vec<u8> {
@@ -49,7 +49,7 @@ pub fn startup(of: &Startup) -> Vec<u8> {
 /// A cancel request with the key of a backend (the payload of its BackendKeyData).
 pub fn cancel(key: &[u8]) -> Vec<u8> {
     let mut packet = length(8 + key.len()).to_vec();
-    packet.extend(((1234_u32 << 16) | 5678).to_be_bytes());
+    packet.extend(CANCEL.to_be_bytes());
     packet.extend(key);
     packet
 }

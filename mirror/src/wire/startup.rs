@@ -5,9 +5,10 @@ use super::frontend::cstr;
 /// The longest first packet PostgreSQL accepts, bytes (`MAX_STARTUP_PACKET_LENGTH`).
 pub const MAX_STARTUP_BYTES: usize = 10_000;
 
-const CANCEL: u32 = (1234 << 16) | 5678;
-const SSL: u32 = (1234 << 16) | 5679;
-const GSSENC: u32 = (1234 << 16) | 5680;
+/// Codes that stand where a protocol version would: 1234 in the upper half.
+pub const CANCEL: u32 = (1234 << 16) + 5678;
+const SSL: u32 = (1234 << 16) + 5679;
+const GSSENC: u32 = (1234 << 16) + 5680;
 
 /// What a connection begins with.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -109,7 +109,7 @@ impl<'a> Driver<'a> {
 
     /// A session that was there before the arm.
     fn take_over(&mut self, seed: SessionSeed, committed: bool) {
-        let SessionSeed { info, prologue, bound, entries, in_doubt } = seed;
+        let SessionSeed { info, prologue, bound, entries, in_doubt, closed } = seed;
         if bound {
             self.unplayable.insert(info.id);
         } else {
@@ -124,6 +124,9 @@ impl<'a> Driver<'a> {
             } else {
                 self.order.begun(entry);
             }
+        }
+        if closed && self.order.closed(info.id).is_some() {
+            self.players.remove(&info.id);
         }
     }
 
@@ -148,7 +151,7 @@ impl<'a> Driver<'a> {
             }
             self.hold();
             self.order.poll(now_ns(), &mut actions);
-            for action in actions.drain(..).collect::<Vec<_>>() {
+            for action in std::mem::take(&mut actions) {
                 self.act(action, &mut actions);
             }
             self.publish();

@@ -52,7 +52,9 @@ fn entry(id: u64, session: u64, begun_ns: u64, ended_ns: Option<u64>, row: Optio
 
 fn order(entries: &[Arc<Entry>]) -> Order {
     let mut order = Order::new(SHIFT, LIMIT);
-    entries.iter().for_each(|e| order.begun(Arc::clone(e)));
+    for entry in entries {
+        order.begun(Arc::clone(entry));
+    }
     order.known_until(u64::MAX);
     order
 }

@@ -100,18 +100,15 @@ fn parameter(values: &[u8], index: usize) -> Option<i64> {
     if bytes.iter().all(|b| *b >= 0x20) {
         return None;
     }
-    match *bytes {
-        [a, b] => Some(i64::from(i16::from_be_bytes([a, b]))),
-        [a, b, c, d] => Some(i64::from(i32::from_be_bytes([a, b, c, d]))),
-        [a, b, c, d, e, f, g, h] => Some(i64::from_be_bytes([a, b, c, d, e, f, g, h])),
-        _ => None,
-    }
+    let int2 = || bytes.try_into().ok().map(i16::from_be_bytes).map(i64::from);
+    let int4 = || bytes.try_into().ok().map(i32::from_be_bytes).map(i64::from);
+    int2().or_else(int4).or_else(|| bytes.try_into().ok().map(i64::from_be_bytes))
 }
 
 /// A whole number as text, in quotes or not.
 fn whole_number(text: &[u8]) -> Option<i64> {
     let text = text.strip_prefix(b"'").and_then(|t| t.strip_suffix(b"'")).unwrap_or(text);
-    if text.is_empty() || !text.iter().all(|b| b.is_ascii_digit()) {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
     std::str::from_utf8(text).ok()?.parse().ok()

@@ -60,6 +60,7 @@ impl Footprint {
     }
 
     /// The part that writes.
+    #[must_use]
     pub fn writes(&self) -> Self {
         match self {
             Self::Anything => Self::Anything,

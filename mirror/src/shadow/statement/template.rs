@@ -295,7 +295,7 @@ fn verb(
             (Write, Kind::SessionBound, true)
         }
         "SelectStmt" if query_writes => (Write, Kind::Plain, true),
-        "SelectStmt" => (Read, Kind::Plain, false),
+        "SelectStmt" | "FetchStmt" => (Read, Kind::Plain, false),
         "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt" | "CallStmt" | "DoStmt" | "LockStmt" => {
             (Write, Kind::Plain, true)
         }
@@ -303,9 +303,8 @@ fn verb(
         "CopyStmt" => (Read, Kind::Plain, query_writes),
         "TransactionStmt" => match body.get("kind").and_then(Value::as_i64) {
             Some(1 | 2) => (Utility, Kind::Begin, false),
-            Some(3) => (Commit, Kind::Commit, true),
+            Some(3 | 8) => (Commit, Kind::Commit, true),
             Some(4) => (Utility, Kind::Rollback, false),
-            Some(8) => (Commit, Kind::Commit, true),
             Some(9 | 10) => (Commit, Kind::Plain, true),
             _ => (Utility, Kind::Plain, false),
         },
@@ -317,7 +316,6 @@ fn verb(
         }
         "ExecuteStmt" => (Utility, Kind::ExecutePrepared(name()), true),
         "ExplainStmt" => (Utility, Kind::Plain, query_writes),
-        "FetchStmt" => (Read, Kind::Plain, false),
         "DeclareCursorStmt" => {
             // Option 0x20 of the grammar is WITH HOLD.
             let holds = body.get("options").and_then(Value::as_i64).is_some_and(|o| o & 0x20 != 0);

@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 /// What occurs anywhere in a statement's tree.
+#[expect(clippy::struct_excessive_bools, reason = "independent observations about one tree")]
 #[derive(Debug, Default, Clone)]
 pub struct Found {
     /// Names of called functions, without schema.

@@ -1,0 +1,337 @@
+//! A running mirror: starts the production path and the shadow path, and is what the control plane
+//! holds. Every method here returns soon or says how long it may take; none is on the production path.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use tokio::sync::watch;
+use understudy_crds::{
+    condition::ArmRole,
+    experiment::StatementClass,
+    labels::PRODUCTION,
+    status::{ProductionStatus, ShadowExperimentStatus},
+};
+
+use crate::{
+    capture::exchange::SessionId,
+    clock::now_ns,
+    cut::{Cut, CutError},
+    measure::{
+        interval::{Fingerprint, Interval},
+        recorder::{Observing, Recorder},
+    },
+    production::{
+        listener::{self, ListenError},
+        session::Production,
+        tap::Tap,
+    },
+    shadow::{
+        arm::{self, ArmShared, lock, to_i64},
+        entry::Budget,
+        ingest::{self, Command, IngestShared},
+        session_book::SessionSeed,
+    },
+    stream::Address,
+};
+
+/// How long the sessions have to end when the mirror goes away.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// How long the ingest may take to answer.
+pub(crate) const INGEST_LIMIT: Duration = Duration::from_secs(10);
+
+/// How a mirror runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where clients connect, `HOST:PORT`.
+    pub listen: String,
+    /// The production server.
+    pub worker: Address,
+    /// Threads of the production path.
+    pub threads: usize,
+    /// The most memory that captured traffic may take, bytes.
+    pub memory_bytes: usize,
+    /// How long the arms live behind production.
+    pub shift: Duration,
+}
+
+impl Settings {
+    /// Settings as the machine allows: a thread per core, at most 4; an eighth of the memory, at most 2 GiB.
+    pub fn new(listen: &str, worker: Address) -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            listen: listen.to_owned(),
+            worker,
+            threads: cores.min(4),
+            memory_bytes: default_memory_bytes(),
+            shift: Duration::from_secs(1),
+        }
+    }
+}
+
+/// An eighth of the machine's memory, between 64 MiB and 2 GiB.
+pub fn default_memory_bytes() -> usize {
+    let kib: usize = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| text.lines().next()?.split_whitespace().nth(1)?.parse().ok())
+        .unwrap_or(1 << 20);
+    (kib * 1024 / 8).clamp(64 << 20, 2 << 30)
+}
+
+/// Why a mirror can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It can't listen.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A thread can't be started.
+    #[error("can't start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// A running mirror.
+#[derive(Debug)]
+pub struct Mirror {
+    /// Where clients connect.
+    pub address: SocketAddr,
+    pub(crate) production: Arc<Production>,
+    pub(crate) ingest: Arc<IngestShared>,
+    pub(crate) commands: mpsc::SyncSender<Command>,
+    shift: Duration,
+    arms: Mutex<Vec<Arc<ArmShared>>>,
+    observing: Mutex<Option<(Observing, u64)>>,
+    stop: watch::Sender<bool>,
+    production_threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    shadow_threads: Mutex<Vec<thread::JoinHandle<()>>>,
+}
+
+impl Mirror {
+    /// Starts listening, relaying and capturing.
+    pub fn start(settings: &Settings) -> Result<Arc<Self>, StartError> {
+        now_ns();
+        let threads = settings.threads.max(1);
+        let listener = listener::bind(&settings.listen, threads)?;
+        let address = listener.address;
+        let tap = Tap::new(threads, settings.memory_bytes);
+        let production = Production::new(settings.worker.clone(), Arc::clone(&tap));
+        let (stop, stopped) = watch::channel(false);
+        let ingest = Arc::new(IngestShared {
+            recorder: Mutex::new(Recorder::default()),
+            budget: Budget::new(settings.memory_bytes),
+            recorded_until_ns: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+        });
+        let (commands, received) = mpsc::sync_channel(64);
+        let shadow = {
+            let (ingest, tap) = (Arc::clone(&ingest), Arc::clone(&tap));
+            thread::Builder::new().name("ingest".to_owned()).spawn(move || {
+                let caught =
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ingest::run(&ingest, &tap, &received)));
+                // Without an ingest there is nobody to capture for; production goes on.
+                tap.end_capture();
+                if caught.is_err() {
+                    tracing::error!("the ingest panicked; nothing is captured any more");
+                }
+            })?
+        };
+        let production_threads = listener::start(listener, &production, &stopped, DRAIN_LIMIT)?;
+        Ok(Arc::new(Self {
+            address,
+            production,
+            ingest,
+            commands,
+            shift: settings.shift,
+            arms: Mutex::default(),
+            observing: Mutex::default(),
+            stop,
+            production_threads: Mutex::new(production_threads),
+            shadow_threads: Mutex::new(vec![shadow]),
+        }))
+    }
+
+    /// Adds arms that leave the WAL at a cut; their log begins there. They play once started.
+    pub fn arms_at(&self, cut: &Cut, names: &[(String, ArmRole)]) -> Result<ArmsToStart, CutError> {
+        let arms: Vec<_> = names.iter().map(|(name, role)| ArmShared::new(name, *role)).collect();
+        let (reply, seeds) = mpsc::channel();
+        let command = Command::Cut { at_ns: cut.at_ns, arms: arms.clone(), reply };
+        self.commands.try_send(command).map_err(|_| CutError::ShadowGone)?;
+        let seeds = seeds.recv_timeout(INGEST_LIMIT).map_err(|_| CutError::ShadowGone)?;
+        lock(&self.arms).extend(arms.iter().cloned());
+        if let Some((observing, _)) = *lock(&self.observing) {
+            for arm in &arms {
+                lock(&arm.recorder).observe(observing);
+            }
+        }
+        Ok(ArmsToStart { arms, seeds })
+    }
+
+    /// Starts an arm, once its clone is ready.
+    pub fn start_arm(
+        &self,
+        to_start: &ArmsToStart,
+        name: &str,
+        address: Address,
+        committed: HashSet<SessionId>,
+    ) -> Result<(), StartError> {
+        let Some(shared) = to_start.arms.iter().find(|arm| arm.name == name).cloned() else { return Ok(()) };
+        let start = arm::driver::Start {
+            address,
+            seeds: to_start.seeds.clone(),
+            committed,
+            shift_ns: u64::try_from(self.shift.as_nanos()).unwrap_or(u64::MAX),
+        };
+        let thread = thread::Builder::new().name(format!("arm-{name}")).spawn(move || {
+            let run = std::panic::AssertUnwindSafe(|| arm::driver::run(&shared, start));
+            if std::panic::catch_unwind(run).is_err() {
+                shared.lose("the arm's thread panicked");
+            }
+        })?;
+        lock(&self.shadow_threads).push(thread);
+        Ok(())
+    }
+
+    /// Takes an arm away. Its counts stay in the status.
+    pub fn remove_arm(&self, name: &str) {
+        if let Some(arm) = self.arm(name) {
+            arm.stop.store(true, Ordering::Relaxed);
+            arm.set_state(understudy_crds::condition::ArmState::Removed);
+        }
+    }
+
+    /// An arm by its name.
+    pub fn arm(&self, name: &str) -> Option<Arc<ArmShared>> {
+        lock(&self.arms).iter().find(|arm| arm.name == name).cloned()
+    }
+
+    /// All arms.
+    pub fn arms(&self) -> Vec<Arc<ArmShared>> {
+        lock(&self.arms).clone()
+    }
+
+    /// Begins observation: what production begins from now on is measured in intervals.
+    pub fn observe(&self, interval: Duration) {
+        let interval_ns = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let observing = Observing { from_ns: now_ns(), interval_ns };
+        *lock(&self.observing) = Some((observing, 0));
+        lock(&self.ingest.recorder).observe(observing);
+        for arm in self.arms() {
+            lock(&arm.recorder).observe(observing);
+        }
+    }
+
+    /// The intervals that are complete on production and on every arm that is alive, each once.
+    pub fn take_intervals(&self) -> Vec<Interval> {
+        let arms: Vec<_> = self.arms().into_iter().filter(|arm| arm.is_alive()).collect();
+        let mut guard = lock(&self.observing);
+        let Some((Observing { from_ns, interval_ns }, next)) = guard.as_mut() else { return Vec::new() };
+        let recorded_ns = arms
+            .iter()
+            .map(|arm| arm.recorded_until_ns())
+            .fold(self.ingest.recorded_until_ns.load(Ordering::Acquire), u64::min);
+        let complete = recorded_ns.saturating_sub(*from_ns) / *interval_ns;
+        let mut taken = Vec::new();
+        while *next < complete {
+            let index = *next;
+            let mut sides = BTreeMap::from([(PRODUCTION.to_owned(), lock(&self.ingest.recorder).take(index))]);
+            sides.extend(arms.iter().map(|arm| (arm.name.clone(), lock(&arm.recorder).take(index))));
+            let length_us = *interval_ns / 1000;
+            taken.push(Interval { index, start_us: index * length_us, length_us, arms: sides });
+            *next += 1;
+        }
+        taken
+    }
+
+    /// Normalised texts and classes of the statements seen so far.
+    pub fn texts(&self) -> HashMap<Fingerprint, (Arc<str>, StatementClass)> {
+        let (reply, texts) = mpsc::channel();
+        if self.commands.try_send(Command::Texts(reply)).is_err() {
+            return HashMap::new();
+        }
+        texts.recv_timeout(INGEST_LIMIT).unwrap_or_default()
+    }
+
+    /// What the mirror itself knows of an experiment's status.
+    pub fn status(&self) -> ShadowExperimentStatus {
+        let recorder = lock(&self.ingest.recorder);
+        let production = ProductionStatus {
+            latency: recorder.latency(),
+            sessions: to_i64(self.production.sessions.list().len() as u64),
+            errors: to_i64(recorder.errors()),
+            overhead_p99_us: to_i64(self.production.counters.held_us.p99_us()),
+            leaks: 0,
+        };
+        drop(recorder);
+        ShadowExperimentStatus {
+            production,
+            arms: self.arms().iter().map(|arm| arm.status()).collect(),
+            ..ShadowExperimentStatus::default()
+        }
+    }
+
+    /// Process ids of the worker's backends behind this mirror.
+    pub fn backend_pids(&self) -> Vec<i32> {
+        let pid = |s: &Arc<crate::production::session::SessionState>| s.backend_pid.load(Ordering::SeqCst);
+        self.production.sessions.list().iter().map(pid).filter(|pid| *pid != 0).collect()
+    }
+
+    /// What the production path counts.
+    pub fn counters(&self) -> &crate::production::session::Counters {
+        &self.production.counters
+    }
+
+    /// Memory that captured traffic takes, bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.ingest.budget.used_bytes()
+    }
+
+    /// Events that were not captured since the shadow path's memory was full.
+    pub fn dropped_events(&self) -> u64 {
+        self.production.tap.dropped()
+    }
+
+    /// The kill switch: capture ends and the arms stop, at once. The relay goes on.
+    pub fn halt(&self) {
+        self.production.tap.end_capture();
+        self.production.gate.open();
+        for arm in self.arms() {
+            self.remove_arm(&arm.name);
+        }
+    }
+
+    /// Whether traffic is captured.
+    pub fn is_capturing(&self) -> bool {
+        self.production.tap.is_capturing()
+    }
+
+    /// Ends everything: no new clients; sessions end between two transactions, at most within
+    /// 10 s. Blocks until then.
+    pub fn stop(&self) {
+        self.halt();
+        self.production.drain();
+        // The threads may have ended already.
+        let _ = self.stop.send(true);
+        for thread in lock(&self.production_threads).drain(..) {
+            // A panic there has been told by the panic hook.
+            let _ = thread.join();
+        }
+        self.ingest.stop.store(true, Ordering::Relaxed);
+        for thread in lock(&self.shadow_threads).drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Arms whose log has begun and that have not.
+#[derive(Debug)]
+pub struct ArmsToStart {
+    arms: Vec<Arc<ArmShared>>,
+    seeds: Vec<SessionSeed>,
+}

@@ -1,0 +1,8 @@
+//! The production path: bytes in, bytes out. Nothing here waits for the shadow path, takes a lock that
+//! it holds, or fails because of it; all it does for it is to hand events to the [`tap`].
+
+pub mod gate;
+pub mod listener;
+pub mod relay;
+pub mod session;
+pub mod tap;

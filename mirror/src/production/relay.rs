@@ -1,0 +1,403 @@
+//! Forwards bytes both ways, as they came, and shows them to the tracker on their way past.
+//!
+//! Both sockets of a session are served by one task: read what is there, look, write what fits, and
+//! wait only when nothing moves. Neither direction waits for the other.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{io::Interest, time::timeout};
+
+use super::{
+    session::{Production, SessionState, refuse},
+    tap::Stamp,
+};
+use crate::{
+    capture::{
+        exchange::{Event, SessionInfo},
+        tracker::{Keep, Step, Tracker},
+    },
+    stream::Stream,
+    wire::{frame::FrameError, startup::Startup},
+};
+
+const BUFFER_BYTES: usize = 16 * 1024;
+/// How long the answer to a client that has vanished is waited for, so that its outcome is known.
+const LAST_ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// How often a session looks whether the mirror is draining.
+const DRAIN_LOOK: Duration = Duration::from_millis(250);
+
+/// Why a relay ended.
+#[derive(Debug)]
+enum End {
+    /// The client is done or gone.
+    Client,
+    /// The worker closed the connection.
+    Worker,
+    /// The client sent what is no PostgreSQL message.
+    ClientMalformed(FrameError),
+    /// The worker sent what is no PostgreSQL message.
+    WorkerMalformed(FrameError),
+    /// The mirror is going away.
+    Drained,
+}
+
+struct Direction {
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+    closed: bool,
+    /// When the bytes in the buffer were read, ns.
+    read_ns: u64,
+}
+
+impl Direction {
+    fn new() -> Self {
+        Self { buffer: vec![0; BUFFER_BYTES].into_boxed_slice(), start: 0, end: 0, closed: false, read_ns: 0 }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    fn pending(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Reads when empty. Whether there are new bytes.
+    fn fill(&mut self, from: &Stream) -> io::Result<bool> {
+        match from.try_read(&mut self.buffer) {
+            Ok(0) => {
+                self.closed = true;
+                Ok(false)
+            }
+            Ok(read) => {
+                (self.start, self.end) = (0, read);
+                Ok(true)
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Writes what fits. Whether anything was written.
+    fn drain(&mut self, to: &Stream) -> io::Result<bool> {
+        if self.is_empty() {
+            return Ok(false);
+        }
+        match to.try_write(self.pending()) {
+            Ok(written) => {
+                self.start += written;
+                Ok(written > 0)
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+struct Relay<'a> {
+    production: &'a Production,
+    client: &'a Stream,
+    worker: &'a Stream,
+    state: &'a SessionState,
+    stamp: Option<Stamp>,
+    tracker: Tracker,
+    startup: Option<Startup>,
+    steps: Vec<Step>,
+    upstream: Direction,
+    downstream: Direction,
+    /// Bytes of the client wait for the gate.
+    held: bool,
+    captured: bool,
+}
+
+/// Relays until one side is gone.
+pub async fn run(
+    production: &Production,
+    client: &Stream,
+    worker: &Stream,
+    state: &Arc<SessionState>,
+    startup: Startup,
+    thread: usize,
+) {
+    let mirrored = state.mirrored.load(Ordering::Relaxed);
+    let mut relay = Relay {
+        production,
+        client,
+        worker,
+        state,
+        stamp: production.tap.stamp(thread),
+        tracker: Tracker::new(state.id, if mirrored { Keep::Requests } else { Keep::Nothing }),
+        startup: Some(startup),
+        steps: Vec::new(),
+        upstream: Direction::new(),
+        downstream: Direction::new(),
+        held: false,
+        captured: mirrored,
+    };
+    let end = if mirrored { relay.forward().await } else { relay.copy().await };
+    match end {
+        End::Client => relay.last_answer().await,
+        End::Worker => {}
+        End::ClientMalformed(error) => {
+            production.counters.malformed.fetch_add(1, Ordering::Relaxed);
+            refuse(client, "08P01", &error.to_string()).await;
+        }
+        End::WorkerMalformed(error) => {
+            production.counters.malformed.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%error, "the worker sent a malformed message");
+            refuse(client, "08P01", &error.to_string()).await;
+        }
+        End::Drained => refuse(client, "57P01", "understudy: the mirror is going away; connect again").await,
+    }
+    relay.close();
+}
+
+impl Relay<'_> {
+    /// Forwards a mirrored session.
+    async fn forward(&mut self) -> End {
+        loop {
+            match self.turn() {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(end) => return end,
+            }
+            if self.production.draining.load(Ordering::SeqCst)
+                && self.tracker.is_idle()
+                && !self.tracker.status().in_block()
+                && self.downstream.is_empty()
+            {
+                return End::Drained;
+            }
+            self.wait().await;
+        }
+    }
+
+    /// One round over both directions. Whether anything moved.
+    fn turn(&mut self) -> Result<bool, End> {
+        let mut moved = false;
+        if self.downstream.is_empty() {
+            if self.downstream.closed {
+                return Err(End::Worker);
+            }
+            if self.downstream.fill(self.worker).map_err(|_| End::Worker)? {
+                self.look_at_worker()?;
+                moved = true;
+            }
+        }
+        if self.downstream.drain(self.client).map_err(|_| End::Client)? {
+            moved = true;
+        }
+        if self.upstream.is_empty() {
+            if self.upstream.closed {
+                return Err(End::Client);
+            }
+            if self.upstream.fill(self.client).map_err(|_| End::Client)? {
+                self.held = true;
+                moved = true;
+            }
+        }
+        if self.held && self.admit() {
+            self.held = false;
+            self.look_at_client()?;
+        }
+        if !self.held && self.upstream.drain(self.worker).map_err(|_| End::Worker)? {
+            moved = true;
+            if self.upstream.is_empty() {
+                let held_ns = crate::clock::now_ns().saturating_sub(self.upstream.read_ns);
+                self.production.counters.held_us.record(held_ns);
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Whether the client's bytes may go on: always in the middle of an exchange; at the beginning of
+    /// one when the gate lets it. The exchange is counted as under way before the gate is asked, so
+    /// that whoever closes the gate and then counts misses none.
+    fn admit(&self) -> bool {
+        if !self.tracker.is_idle() {
+            return true;
+        }
+        self.state.in_flight.fetch_add(1, Ordering::SeqCst);
+        let lets = self.production.gate.lets(self.tracker.status().in_block());
+        if !lets {
+            self.state.in_flight.fetch_sub(1, Ordering::SeqCst);
+        }
+        lets
+    }
+
+    fn look_at_client(&mut self) -> Result<(), End> {
+        let now_ns = self.stamp.as_ref().map_or_else(crate::clock::now_ns, Stamp::begin);
+        self.upstream.read_ns = now_ns;
+        let chunk = self.upstream.buffer.get(self.upstream.start..self.upstream.end).unwrap_or_default();
+        let looked = self.tracker.client(chunk, now_ns, &mut self.steps).map_err(End::ClientMalformed);
+        self.after_look();
+        looked
+    }
+
+    fn look_at_worker(&mut self) -> Result<(), End> {
+        let now_ns = self.stamp.as_ref().map_or_else(crate::clock::now_ns, Stamp::begin);
+        let chunk = self.downstream.buffer.get(self.downstream.start..self.downstream.end).unwrap_or_default();
+        let looked = self.tracker.server(chunk, now_ns, &mut self.steps).map_err(End::WorkerMalformed);
+        self.after_look();
+        looked
+    }
+
+    /// Hands what was found to the tap, and shows the control plane where the session stands.
+    fn after_look(&mut self) {
+        let tap = &self.production.tap;
+        for step in self.steps.drain(..) {
+            match step {
+                Step::LoggedIn => {
+                    self.state.backend_pid.store(self.tracker.backend_pid, Ordering::SeqCst);
+                    tap.push(Event::SessionOpened(Arc::new(SessionInfo {
+                        id: self.state.id,
+                        startup: self.startup.take().unwrap_or_default(),
+                        backend_pid: self.tracker.backend_pid,
+                    })));
+                }
+                Step::Begun(exchange) => tap.push(Event::Begun(exchange)),
+                Step::Ended(exchange) => {
+                    self.production.gate.note_ended();
+                    tap.push(Event::Ended(exchange));
+                }
+                Step::Terminated => {}
+            }
+        }
+        let in_flight = u32::try_from(self.tracker.in_flight()).unwrap_or(u32::MAX);
+        self.state.in_block.store(self.tracker.status().in_block(), Ordering::SeqCst);
+        self.state.in_flight.store(in_flight, Ordering::SeqCst);
+        if let Some(stamp) = &self.stamp {
+            stamp.end();
+        }
+        if self.captured && !tap.is_capturing() && self.tracker.is_idle() {
+            self.captured = false;
+            self.tracker.set_keep(Keep::Nothing);
+        }
+    }
+
+    /// Waits until something can move.
+    async fn wait(&self) {
+        let (mut client, mut worker) = (None, None);
+        let add = |interest: &mut Option<Interest>, more: Interest| {
+            *interest = Some(interest.map_or(more, |i| i.add(more)));
+        };
+        if self.upstream.is_empty() && !self.upstream.closed {
+            add(&mut client, Interest::READABLE);
+        } else if !self.held {
+            add(&mut worker, Interest::WRITABLE);
+        }
+        if self.downstream.is_empty() {
+            add(&mut worker, Interest::READABLE);
+        } else {
+            add(&mut client, Interest::WRITABLE);
+        }
+        let ready = async {
+            // A socket that fails is found out by the next read or write.
+            let client_ready = async {
+                if let Some(interest) = client {
+                    let _ = self.client.ready(interest).await;
+                }
+            };
+            let worker_ready = async {
+                if let Some(interest) = worker {
+                    let _ = self.worker.ready(interest).await;
+                }
+            };
+            tokio::select! {
+                () = client_ready, if client.is_some() => {}
+                () = worker_ready, if worker.is_some() => {}
+                () = self.production.gate.opened(), if self.held => {}
+            }
+        };
+        if self.production.draining.load(Ordering::SeqCst) {
+            let _ = timeout(DRAIN_LOOK, ready).await;
+            return;
+        }
+        let drained = self.production.drained.notified();
+        if self.production.draining.load(Ordering::SeqCst) {
+            return;
+        }
+        tokio::select! {
+            () = ready => {}
+            () = drained => {}
+        }
+    }
+
+    /// The client is gone in the middle of an exchange: the worker goes on with it as it would without
+    /// a mirror, and its outcome decides what the arms have to do.
+    async fn last_answer(&mut self) {
+        // What the client had sent still goes to the worker, as it would have gone directly.
+        if !self.held {
+            let _ = timeout(LAST_ANSWER_LIMIT, self.worker.write_all(self.upstream.pending())).await;
+        }
+        let answer = async {
+            while self.tracker.in_flight() > 0 && !self.downstream.closed {
+                self.downstream.start = self.downstream.end;
+                match self.downstream.fill(self.worker) {
+                    Ok(true) => {
+                        if self.look_at_worker().is_err() {
+                            return;
+                        }
+                    }
+                    Ok(false) => {
+                        if self.worker.ready(Interest::READABLE).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(_) => return,
+                }
+            }
+        };
+        let _ = timeout(LAST_ANSWER_LIMIT, answer).await;
+    }
+
+    fn close(&mut self) {
+        let now_ns = self.stamp.as_ref().map_or_else(crate::clock::now_ns, Stamp::begin);
+        self.tracker.broken(now_ns, &mut self.steps);
+        self.after_look();
+        if self.startup.is_none() {
+            self.production.tap.push(Event::SessionClosed(self.state.id));
+        }
+    }
+
+    /// Forwards what is not mirrored, without a look.
+    async fn copy(&mut self) -> End {
+        loop {
+            let mut moved = false;
+            if self.upstream.is_empty() {
+                if self.upstream.closed {
+                    return End::Client;
+                }
+                match self.upstream.fill(self.client) {
+                    Ok(read) => moved |= read,
+                    Err(_) => return End::Client,
+                }
+            }
+            if self.downstream.is_empty() {
+                if self.downstream.closed {
+                    return End::Worker;
+                }
+                match self.downstream.fill(self.worker) {
+                    Ok(read) => moved |= read,
+                    Err(_) => return End::Worker,
+                }
+            }
+            match (self.upstream.drain(self.worker), self.downstream.drain(self.client)) {
+                (Ok(up), Ok(down)) => moved |= up || down,
+                (Err(_), _) => return End::Worker,
+                (_, Err(_)) => return End::Client,
+            }
+            if !moved {
+                if self.production.draining.load(Ordering::SeqCst) {
+                    return End::Drained;
+                }
+                self.wait().await;
+            }
+        }
+    }
+}

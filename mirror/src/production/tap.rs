@@ -1,0 +1,161 @@
+//! The one door from the production path to the shadow path. Handing an event over never waits: the
+//! queue is lock-free, and when the budget is used up capture ends, with a count, and production goes on.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+};
+
+use crossbeam_queue::SegQueue;
+
+use crate::{capture::exchange::Event, clock::now_ns};
+
+/// A production thread is not handling anything.
+const QUIET: u64 = u64::MAX;
+/// A production thread has begun to handle something and has not said when.
+const JUST_BEGUN: u64 = 0;
+/// What an event weighs beside the bytes it carries.
+const EVENT_BYTES: usize = 512;
+
+/// The door.
+#[derive(Debug)]
+pub struct Tap {
+    queue: SegQueue<Event>,
+    pending_bytes: AtomicUsize,
+    limit_bytes: usize,
+    capturing: AtomicBool,
+    overflowed: AtomicBool,
+    dropped: AtomicU64,
+    stamps: Vec<Arc<AtomicU64>>,
+}
+
+/// One production thread's part of the tap: from when on what it is handling may carry a time.
+#[derive(Debug, Clone)]
+pub struct Stamp(Arc<AtomicU64>);
+
+impl Stamp {
+    /// The thread begins to handle something; the moment.
+    pub fn begin(&self) -> u64 {
+        self.0.store(JUST_BEGUN, Ordering::SeqCst);
+        let now = now_ns();
+        self.0.store(now.max(1), Ordering::SeqCst);
+        now
+    }
+
+    /// All that was handled has been handed over.
+    pub fn end(&self) {
+        self.0.store(QUIET, Ordering::SeqCst);
+    }
+}
+
+impl Tap {
+    /// A tap for as many production threads, that holds at most `limit_bytes` for the shadow path.
+    pub fn new(threads: usize, limit_bytes: usize) -> Arc<Self> {
+        Arc::new(Self {
+            queue: SegQueue::new(),
+            pending_bytes: AtomicUsize::new(0),
+            limit_bytes,
+            capturing: AtomicBool::new(true),
+            overflowed: AtomicBool::new(false),
+            dropped: AtomicU64::new(0),
+            stamps: (0..threads).map(|_| Arc::new(AtomicU64::new(QUIET))).collect(),
+        })
+    }
+
+    /// The stamp of a production thread.
+    pub fn stamp(&self, thread: usize) -> Option<Stamp> {
+        self.stamps.get(thread).cloned().map(Stamp)
+    }
+
+    /// Whether anything is captured.
+    pub fn is_capturing(&self) -> bool {
+        self.capturing.load(Ordering::Relaxed)
+    }
+
+    /// Ends capture for good: sessions have to be captured from their beginning.
+    pub fn end_capture(&self) {
+        self.capturing.store(false, Ordering::Relaxed);
+    }
+
+    /// Hands an event over.
+    pub fn push(&self, event: Event) {
+        if !self.is_capturing() {
+            return;
+        }
+        let bytes = weight(&event);
+        if self.pending_bytes.fetch_add(bytes, Ordering::Relaxed) > self.limit_bytes {
+            self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.overflowed.store(true, Ordering::Relaxed);
+            self.end_capture();
+            return;
+        }
+        self.queue.push(event);
+    }
+
+    /// Takes the next event. Shadow side.
+    pub fn pop(&self) -> Option<Event> {
+        let event = self.queue.pop()?;
+        self.pending_bytes.fetch_sub(weight(&event), Ordering::Relaxed);
+        Some(event)
+    }
+
+    /// Whether events were dropped since the shadow path did not take them in time.
+    pub fn has_overflowed(&self) -> bool {
+        self.overflowed.load(Ordering::Relaxed)
+    }
+
+    /// Events dropped.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// A moment before which everything is in the queue; `None` when nobody can say right now.
+    pub fn settled_until_ns(&self) -> Option<u64> {
+        // The clock is read before the stamps: a thread that is quiet now will read a later clock.
+        let now = now_ns();
+        self.stamps.iter().try_fold(now, |until, stamp| match stamp.load(Ordering::SeqCst) {
+            JUST_BEGUN => None,
+            QUIET => Some(until),
+            at => Some(until.min(at - 1)),
+        })
+    }
+}
+
+fn weight(event: &Event) -> usize {
+    EVENT_BYTES
+        + match event {
+            Event::Begun(exchange) => exchange.request.len(),
+            Event::Ended(exchange) => exchange.outcome.get().map_or(0, |o| o.copy_in.len()),
+            Event::SessionOpened(_) | Event::SessionClosed(_) => 0,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::exchange::SessionId;
+
+    #[test]
+    fn a_full_tap_ends_capture_and_says_so() {
+        let tap = Tap::new(1, 2 * EVENT_BYTES);
+        for n in 0..5 {
+            tap.push(Event::SessionClosed(SessionId(n)));
+        }
+        assert!(tap.has_overflowed() && !tap.is_capturing());
+        assert_eq!(std::iter::from_fn(|| tap.pop()).count(), 3);
+        assert_eq!(tap.dropped(), 1, "what comes after the end of capture is not captured, so not dropped");
+    }
+
+    #[test]
+    fn nothing_is_settled_that_a_thread_may_still_hand_over() {
+        let tap = Tap::new(2, 1);
+        let before = now_ns();
+        assert!(tap.settled_until_ns().unwrap() >= before);
+        let stamp = tap.stamp(1).unwrap();
+        let begun = stamp.begin();
+        assert!(tap.settled_until_ns().unwrap() < begun.max(1));
+        stamp.end();
+        assert!(tap.settled_until_ns().unwrap() >= begun);
+    }
+}
