@@ -163,8 +163,7 @@ impl ByteSize {
 }
 
 /// The units of a size, largest first: name, power of two, and how many digits may stand before it.
-const BYTE_UNITS: [(&str, u32, u32); 5] =
-    [("Ti", 40, 3), ("Gi", 30, 6), ("Mi", 20, 9), ("Ki", 10, 12), ("", 0, 15)];
+const BYTE_UNITS: [(&str, u32, u32); 5] = [("Ti", 40, 3), ("Gi", 30, 6), ("Mi", 20, 9), ("Ki", 10, 12), ("", 0, 15)];
 
 impl FromStr for ByteSize {
     type Err = QuantityError;
