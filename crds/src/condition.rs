@@ -99,6 +99,7 @@ pub struct Condition {
     /// Why, for people.
     pub message: String,
     /// When `status` last changed, RFC 3339.
+    #[schemars(extend("format" = "date-time"))]
     pub last_transition_time: String,
 }
 

@@ -30,6 +30,9 @@ use crate::{
     namespaced,
     status = "ShadowExperimentStatus",
     derive = "PartialEq",
+    doc = "A question about a production PostgreSQL worker, would this change make it better?, and its answer: the worker is cloned with the change, real traffic is mirrored to the clone, and what is measured there is judged. `spec` is what you ask; `status` is what has been found.",
+    validation = Rule::new("self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("the experiment's name needs lower-case letters, digits and '-', at most 63, '-' not at the ends"),
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Verdict","type":"string","jsonPath":".status.verdict.outcome"}"#,
     printcolumn = r#"{"name":"Read p95","type":"string","jsonPath":".status.summary.readP95"}"#,
@@ -61,13 +64,15 @@ pub struct ShadowExperimentSpec {
     /// Whether an unchanged clone runs beside the candidates, so that noise is known (A/A).
     #[serde(default = "yes")]
     pub baseline: bool,
-    /// The changes under test, one clone for each. Empty: an A/A test of the baseline alone.
+    /// The changes under test, one clone for each; they may be added, changed and removed while the
+    /// experiment runs. Empty: an A/A test of the baseline alone.
     #[serde(default)]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub candidates: Vec<Candidate>,
-    /// What happens to facts that only production knows and that an arm got differently.
-    /// Unset: the best that the platform supports.
+    /// What happens to facts that only production knows and that an arm got differently: `Repair`
+    /// corrects them on the arm, `Count` counts them as divergence. Unset: the best that the platform
+    /// supports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub align: Option<Align>,
     /// Which part of the traffic is played.
@@ -128,7 +133,7 @@ pub struct StatefulSetTarget {
     /// The database that the candidate's SQL runs in.
     #[schemars(length(min = 1, max = 63))]
     pub database: String,
-    /// The Secret with `username` and `password` of a superuser.
+    /// The Secret, in the experiment's namespace, with `username` and `password` of a superuser.
     #[schemars(length(min = 1, max = 253))]
     pub credentials_secret: String,
 }
@@ -138,7 +143,7 @@ pub struct StatefulSetTarget {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LocalTarget {
     /// Host name, address, or the directory of the server's unix socket.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 253))]
     pub host: String,
     /// Port, 1 to 65535.
     #[serde(default = "postgres_port")]
@@ -152,9 +157,16 @@ pub struct LocalTarget {
     pub database: String,
     /// A file whose first line is the user's password. Not needed where the server asks for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
     pub password_file: Option<String>,
     /// Where the mirror listens for the worker's clients, as `HOST:PORT`; port 0 takes a free one.
     #[serde(default = "listen_anywhere")]
+    #[schemars(
+        length(min = 1, max = 260),
+        regex(
+            pattern = r"^([^:\[\]\s]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$"
+        )
+    )]
     pub listen: String,
 }
 
@@ -167,7 +179,8 @@ pub struct ReservedTarget {}
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CloneSpec {
-    /// What copies the data.
+    /// What copies the data: `BaseBackup` takes a base backup while the worker serves,
+    /// `VolumeSnapshot` takes a snapshot of the worker's volume.
     #[serde(default)]
     pub method: CloneMethod,
 }
@@ -201,7 +214,9 @@ pub struct CaptureSpec {
     /// The most disk that captured traffic may take once the memory is full. Unset: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<ByteSize>,
-    /// What happens to sessions that reach the worker without passing the mirror.
+    /// What happens to sessions that reach the worker without passing the mirror: with `Wait` the cut
+    /// waits until they have gone, with `Terminate` they are terminated before the cut, with `Ignore`
+    /// they stay and what they write is reported as a leak.
     #[serde(default)]
     pub direct: DirectSessions,
 }
@@ -223,12 +238,17 @@ pub enum DirectSessions {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("!(self.name in ['production', 'baseline'])")
     .message("production and baseline are names of other arms").field_path(".name"))]
+#[x_kube(validation = Rule::new("!has(self.parameters) || self.parameters.all(p, p.size() <= 63 && p.matches('^[A-Za-z_][A-Za-z0-9_.]*$'))")
+    .message("a parameter's name needs letters, digits, '_' and '.', at most 63, and begins with a letter").field_path(".parameters"))]
 pub struct Candidate {
-    /// The candidate's name, unique in the experiment.
+    /// The candidate's name, unique in the experiment: lower-case letters, digits and `-`. It names
+    /// the arm in status, metrics and files.
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// Server settings.
+    /// Server settings, as they would stand in `postgresql.conf`; every value is a string, so quote
+    /// numbers and words like `off`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
     pub parameters: BTreeMap<String, String>,
     /// SQL that makes the change, and SQL that takes it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -236,14 +256,16 @@ pub struct Candidate {
     /// Another storage: the file system under the data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageChange>,
-    /// Another kind of machine.
+    /// Kubernetes: another kind of machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<InstanceChange>,
-    /// Another PostgreSQL image.
+    /// Kubernetes: another PostgreSQL image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
     pub image: Option<String>,
     /// Local platform: the directory of another build's server binaries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
     pub binaries: Option<String>,
 }
 
@@ -252,10 +274,11 @@ pub struct Candidate {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CandidateSql {
     /// Statements run in order, each by itself (so that `CONCURRENTLY` works).
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1)))]
     pub apply: Vec<String>,
     /// Statements that take the change back, run in order when a promotion's check fails.
     #[serde(default)]
+    #[schemars(length(max = 64), inner(length(min = 1)))]
     pub revert: Vec<String>,
 }
 
@@ -265,12 +288,14 @@ pub struct CandidateSql {
 pub struct StorageChange {
     /// Kubernetes: the storage class of the clone's volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
     pub storage_class_name: Option<String>,
     /// Kubernetes: the size of the clone's volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<ByteSize>,
     /// Local platform: the directory in which the clone's data is put.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
     pub directory: Option<String>,
 }
 
@@ -308,9 +333,18 @@ pub struct TrafficSpec {
     pub reads: i32,
 }
 
+/// `minimum <= maximum` in CEL, in seconds, since CEL's durations know no days. Where there are none,
+/// `indexOf` is -1 and the rest is the whole. Parts of a second are left to [`crate::validate`].
+const MINIMUM_WITHIN_MAXIMUM: &str = "\
+(self.minimum.contains('d') ? int(self.minimum.substring(0, self.minimum.indexOf('d'))) * 86400 : 0) \
++ duration('0h' + self.minimum.substring(self.minimum.indexOf('d') + 1)).getSeconds() \
+<= (self.maximum.contains('d') ? int(self.maximum.substring(0, self.maximum.indexOf('d'))) * 86400 : 0) \
++ duration('0h' + self.maximum.substring(self.maximum.indexOf('d') + 1)).getSeconds()";
+
 /// How long the experiment warms up and observes.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new(MINIMUM_WITHIN_MAXIMUM).message("minimum is longer than maximum"))]
 pub struct Schedule {
     /// Traffic is played but not measured for this long after an arm has caught up.
     #[serde(default = "warm_up")]
@@ -329,7 +363,8 @@ pub struct Schedule {
 #[x_kube(validation = Rule::new("has(self.improveBy) != has(self.regressBy)")
     .message("a criterion needs exactly one of improveBy and regressBy"))]
 pub struct Criterion {
-    /// The statements that are judged.
+    /// The statements that are judged: `Read` changes nothing, `Write` may change data or lock it,
+    /// `Commit` ends a transaction that wrote, `Utility` is everything else.
     pub class: StatementClass,
     /// The quantile of their latency, between 0.01 and 0.999.
     #[schemars(range(min = 0.01, max = 0.999))]
@@ -389,7 +424,8 @@ pub struct Guardrails {
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Promotion {
-    /// Who decides.
+    /// Who decides: with `Manual` a person does (`understudy promote`), with `Automatic` the verdict:
+    /// Better is promoted.
     #[serde(default)]
     pub policy: PromotionPolicy,
 }

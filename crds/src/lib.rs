@@ -8,6 +8,7 @@ pub mod condition;
 pub mod crd;
 pub mod experiment;
 pub mod labels;
+pub mod manifest;
 pub mod mirror_config;
 pub mod quantity;
 pub mod report;

@@ -21,10 +21,12 @@ pub struct ShadowExperimentStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Observations, one of each type.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// What production does.
     pub production: ProductionStatus,
     /// The clones.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub arms: Vec<ArmStatus>,
     /// The differences so far.
     pub comparisons: Vec<Comparison>,

@@ -1,0 +1,39 @@
+# Everything that people and CI do with this repository. `make help` lists it.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt clean lint
+
+target := $(or $(CARGO_TARGET_DIR),target)
+# The lock file is what was tested; nothing here may change it.
+cargo := cargo --locked
+
+help: ## what can be made
+	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## everything on this machine: a worker, its clones, a verdict, a promotion, a report in target/demo
+	@scripts/prepare.sh
+	$(cargo) build --release --bin understudy
+	@exec $(target)/release/understudy demo --yes --out $(target)/demo
+
+test: ## all tests, those with real PostgreSQL servers included; what CI runs
+	@scripts/prepare.sh
+	@$(MAKE) --no-print-directory lint
+	$(cargo) build --workspace --bins
+	$(cargo) test --workspace
+	@echo 'make test: everything passed'
+
+check: lint ## the fast core: format, lints, dependencies, and tests that need no server
+	$(cargo) test --workspace --lib --bins
+	$(cargo) test -p understudy-crds
+	@echo 'make check: everything passed'
+
+lint:
+	cargo fmt --all --check
+	$(cargo) clippy --workspace --all-targets -- -D warnings
+	@scripts/deny.sh
+
+fmt: ## formats the code
+	cargo fmt --all
+
+clean: ## removes everything that was built
+	cargo clean

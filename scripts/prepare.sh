@@ -1,0 +1,163 @@
+#!/bin/sh
+# Installs what Understudy's commands and tests need beyond Rust, on Debian and Ubuntu: a PostgreSQL
+# server, libclang, a C compiler, make and setpriv. Says what it installs before it does so; does
+# nothing and prints nothing when all is there. Creates and starts no PostgreSQL cluster.
+#
+# It must not change what is there already: no upgrade, no setting that stays.
+set -eu
+
+say() { printf 'prepare: %s\n' "$*" >&2; }
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# Whether one of the files exists: exists PATTERN…, expanded by the caller.
+exists() {
+    for file in "$@"; do
+        if [ -e "$file" ]; then return 0; fi
+    done
+    return 1
+}
+
+# --- What is missing -----------------------------------------------------------------------------
+
+# A directory with everything of one server: a client alone has pg_basebackup, but no postgres.
+has_postgres() {
+    old_ifs=$IFS
+    IFS=:
+    for directory in $PATH /usr/lib/postgresql/*/bin; do
+        complete=yes
+        for program in postgres initdb pg_ctl pg_basebackup pgbench; do
+            if [ ! -x "$directory/$program" ]; then complete=no; fi
+        done
+        if [ "$complete" = yes ]; then
+            IFS=$old_ifs
+            return 0
+        fi
+    done
+    IFS=$old_ifs
+    return 1
+}
+
+# The library and the compiler's own headers, which bindgen reads.
+has_libclang() {
+    if [ -n "${LIBCLANG_PATH:-}" ]; then return 0; fi
+    exists /usr/lib/llvm-*/lib/libclang.so* /usr/lib/llvm-*/lib/libclang-[0-9]*.so* \
+        /usr/lib/*/libclang.so* /usr/lib/*/libclang-[0-9]*.so* /usr/lib64/libclang.so* /usr/local/lib/libclang.so* &&
+        exists /usr/lib/llvm-*/lib/clang/*/include/stddef.h /usr/lib/clang/*/include/stddef.h \
+            /usr/lib64/clang/*/include/stddef.h /usr/local/lib/clang/*/include/stddef.h
+}
+
+has_compiler() {
+    has cc && exists /usr/include/stdio.h
+}
+
+missing=
+packages=
+lacks() {
+    missing="$missing${missing:+, }$1"
+    shift
+    packages="$packages${packages:+ }$*"
+}
+has_postgres || lacks 'a PostgreSQL server with pgbench' postgresql
+has_libclang || lacks 'libclang' libclang
+has_compiler || lacks 'a C compiler' gcc libc6-dev
+has make || lacks 'make' make
+has setpriv || lacks 'setpriv' util-linux
+if [ -z "$missing" ]; then exit 0; fi
+
+# --- How to get it -------------------------------------------------------------------------------
+
+if ! has apt-get; then
+    say "this machine lacks $missing, and has no apt-get to install it with; install it with your system's packages and run the command again"
+    exit 1
+fi
+
+root=
+if [ "$(id -u)" -ne 0 ]; then
+    # Without a terminal nobody can type a password.
+    if has sudo && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+        root=sudo
+    else
+        say "this machine lacks $missing, and installing needs root; run: sudo scripts/prepare.sh"
+        exit 1
+    fi
+fi
+
+cd "$(dirname "$0")/.."
+mkdir -p target
+log=target/prepare.log
+: >"$log"
+
+quietly() {
+    if ! $root env DEBIAN_FRONTEND=noninteractive "$@" >>"$log" 2>&1; then return 1; fi
+}
+
+fail() {
+    say "$1; the end of $log says:"
+    tail -n 15 "$log" >&2
+    exit 1
+}
+
+known() { apt-cache show "$1" >/dev/null 2>&1; }
+
+updated=no
+update() {
+    if [ "$updated" = yes ]; then return 0; fi
+    updated=yes
+    say 'fetching the package lists (apt-get update)'
+    quietly apt-get update || fail 'apt-get update failed'
+}
+
+install() {
+    quietly apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "$@" && return 0
+    # Lists that are too old name files that are gone.
+    update
+    quietly apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "$@" ||
+        fail "apt-get install $* failed"
+}
+
+say "this machine lacks $missing"
+for package in $packages; do
+    case $package in libclang) package=libclang-dev ;; esac
+    known "$package" || update
+done
+
+# libclang-dev is the newest libclang with a quarter of a gigabyte of static libraries: its runtime
+# library and headers are enough.
+clang=$(apt-cache depends libclang-dev 2>/dev/null | sed -n 's/^ *Depends: libclang-\([0-9][0-9]*\)-dev$/\1/p' | head -n 1)
+list=
+for package in $packages; do
+    case $package in
+        libclang) package=${clang:+libclang1-$clang libclang-common-$clang-dev} package=${package:-libclang-dev} ;;
+    esac
+    list="$list${list:+ }$package"
+done
+say "installing with apt-get: $list"
+
+# --- Installing ----------------------------------------------------------------------------------
+
+# Debian's server package creates and starts a cluster called main unless createcluster.conf forbids
+# it. It is forbidden for as long as the installation takes; the file is then as it was.
+conf=/etc/postgresql-common/createcluster.conf
+saved=$conf.before-understudy
+
+restore() {
+    if [ -e "$saved" ]; then $root mv -f "$saved" "$conf"; fi
+}
+
+case " $list " in
+    *' postgresql '*)
+        say 'no PostgreSQL cluster is created or started by this'
+        restore
+        trap restore EXIT
+        trap 'exit 129' HUP
+        trap 'exit 130' INT
+        trap 'exit 143' TERM
+        install postgresql-common
+        $root cp -p "$conf" "$saved"
+        echo 'create_main_cluster = false' | $root tee -a "$conf" >/dev/null
+        ;;
+esac
+# shellcheck disable=SC2086  # a list of names
+install $list
+say 'done'
