@@ -4,10 +4,12 @@
 //! to the tap; [`shadow`] takes it from there and may be slow, fail or fall behind; [`mirror`] is what
 //! the control plane holds.
 
+pub mod admin;
 pub mod capture;
 pub mod clock;
 pub mod cut;
 pub mod measure;
+pub mod metrics;
 pub mod mirror;
 pub mod production;
 pub mod shadow;

@@ -306,6 +306,11 @@ impl Mirror {
         }
     }
 
+    /// Whether clients may connect.
+    pub fn is_listening(&self) -> bool {
+        !self.production.draining.load(Ordering::SeqCst)
+    }
+
     /// Whether traffic is captured.
     pub fn is_capturing(&self) -> bool {
         self.production.tap.is_capturing()

@@ -134,9 +134,12 @@ pub fn latency(histogram: &Histogram<u64>) -> Latency {
     }
 }
 
-/// Histograms grow as needed; a value that no histogram can hold is none that a clock can show.
+/// A histogram grows as needed (`saturating_record` would not let it). What it can't hold even so is no
+/// time that a clock can show.
 fn note(histogram: &mut Histogram<u64>, value: u64) {
-    histogram.saturating_record(value);
+    if histogram.record(value).is_err() {
+        histogram.saturating_record(value);
+    }
 }
 
 #[cfg(test)]
@@ -167,6 +170,13 @@ mod tests {
         assert_eq!(first.response[&StatementClass::Read].max(), 205);
         assert_eq!(second.fingerprints[&Fingerprint(7)].len(), 1);
         assert_eq!(recorder.latency()[&ClassKey::Read].count, 2, "what came before observation is not counted");
+    }
+
+    #[test]
+    fn long_statements_are_recorded_with_their_full_length() {
+        let mut recorder = Recorder::default();
+        recorder.record(&sample(0, 60_000_000));
+        assert_eq!(recorder.latency()[&ClassKey::Read].p99_us / 100_000, 600);
     }
 
     #[test]

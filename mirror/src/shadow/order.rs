@@ -15,8 +15,8 @@
 //!
 //! All waits are for exchanges that ended earlier on production than the one that waits, so they can't
 //! form a circle among themselves. A lock on the arm can still close one where a footprint was
-//! incomplete (a trigger, a read that blocks DDL): whoever waits longer than a limit is released, and
-//! that is counted as divergence.
+//! incomplete (a trigger, a read that blocks DDL): when a write runs on the arm for much longer than it
+//! did on production, the one that has waited longest is released, and that is counted as divergence.
 
 use std::{
     cmp::Reverse,
@@ -56,20 +56,21 @@ pub struct Order {
     outstanding: BTreeSet<(u64, u64)>,
     known_ns: u64,
     hold_from_ns: u64,
+    released_ns: u64,
     changed: bool,
 }
 
 #[derive(Debug, Default)]
 struct Lane {
     queue: VecDeque<Arc<Entry>>,
-    running: Option<Arc<Entry>>,
-    blocked_since_ns: Option<u64>,
+    /// What runs on the arm, and since when, ns.
+    running: Option<(Arc<Entry>, u64)>,
     closing: bool,
 }
 
 impl Order {
-    /// An order in which the arm lives `shift_ns` behind production and nobody waits for another
-    /// longer than `wait_limit_ns`.
+    /// An order in which the arm lives `shift_ns` behind production, and in which a write
+    /// that runs `wait_limit_ns` longer than it should is taken to be stuck.
     pub fn new(shift_ns: u64, wait_limit_ns: u64) -> Self {
         Self {
             shift_ns,
@@ -81,6 +82,7 @@ impl Order {
             outstanding: BTreeSet::new(),
             known_ns: 0,
             hold_from_ns: u64::MAX,
+            released_ns: 0,
             changed: false,
         }
     }
@@ -139,7 +141,7 @@ impl Order {
 
     /// The arm is done with the exchange that ran in a session.
     pub fn finished(&mut self, session: SessionId) -> Option<Action> {
-        let entry = self.lanes.get_mut(&session)?.running.take()?;
+        let (entry, _) = self.lanes.get_mut(&session)?.running.take()?;
         self.outstanding.remove(&(entry.exchange.begun_ns, entry.id));
         if entry.writes {
             self.unfinished_writes.remove(&(entry.ended_ns(), entry.id));
@@ -176,45 +178,55 @@ impl Order {
             candidates.push(session);
         }
         // Starting something never lets another start, so one round is enough.
-        if std::mem::take(&mut self.changed) || self.limit_reached(now_ns) {
+        if std::mem::take(&mut self.changed) {
             candidates = self.blocked.iter().copied().collect();
             candidates.sort_unstable();
         }
         for session in candidates {
             self.consider(session, now_ns, actions);
         }
+        if actions.is_empty() && !self.blocked.is_empty() && self.is_stuck(now_ns) {
+            self.release(now_ns, actions);
+        }
     }
 
-    fn limit_reached(&self, now_ns: u64) -> bool {
-        self.blocked.iter().any(|s| {
-            self.lanes.get(s).and_then(|l| l.blocked_since_ns).is_some_and(|t| now_ns >= t + self.wait_limit_ns)
-        })
+    /// Whether a write has been running here for so much longer than on production that it must be
+    /// waiting for a lock whose holder waits for it.
+    fn is_stuck(&self, now_ns: u64) -> bool {
+        now_ns >= self.released_ns.saturating_add(self.wait_limit_ns)
+            && self.lanes.values().filter_map(|lane| lane.running.as_ref()).any(|(entry, started_ns)| {
+                let served_ns = entry.outcome().map_or(0, |o| o.ended_ns.saturating_sub(o.served_from_ns));
+                entry.writes && now_ns >= started_ns.saturating_add(2 * served_ns).saturating_add(self.wait_limit_ns)
+            })
+    }
+
+    /// Starts, out of order, the waiting exchange that production finished first.
+    fn release(&mut self, now_ns: u64, actions: &mut Vec<Action>) {
+        let waiting = |session: &SessionId| {
+            let entry = self.lanes.get(session)?.queue.front()?;
+            entry.outcome().map(|o| (o.ended_ns, *session))
+        };
+        if let Some((_, session)) = self.blocked.iter().filter_map(waiting).min() {
+            self.released_ns = now_ns;
+            self.start(session, now_ns, true, actions);
+        }
     }
 
     fn consider(&mut self, session: SessionId, now_ns: u64, actions: &mut Vec<Action>) {
-        let Some(lane) = self.lanes.get(&session) else { return };
-        let Some(entry) = lane.queue.front().cloned() else { return };
-        if entry.exchange.begun_ns >= self.hold_from_ns {
-            return;
-        }
+        let Some(entry) = self.lanes.get(&session).and_then(|lane| lane.queue.front()) else { return };
         let known = self.known_ns >= entry.exchange.begun_ns && (!entry.writes || entry.outcome().is_some());
-        let in_order = known && !self.must_wait(&entry);
-        let waited_out = lane.blocked_since_ns.is_some_and(|since| now_ns >= since + self.wait_limit_ns);
-        let Some(lane) = self.lanes.get_mut(&session) else { return };
-        // What is not known can't be played; the limit is for the order only.
-        let may_start = in_order || (known && waited_out);
-        if !may_start {
-            if known {
-                lane.blocked_since_ns.get_or_insert(now_ns);
-            }
-            return;
+        if entry.exchange.begun_ns < self.hold_from_ns && known && !self.must_wait(entry) {
+            self.start(session, now_ns, false, actions);
         }
-        lane.queue.pop_front();
-        lane.blocked_since_ns = None;
-        lane.running = Some(Arc::clone(&entry));
+    }
+
+    fn start(&mut self, session: SessionId, now_ns: u64, released: bool, actions: &mut Vec<Action>) {
         self.blocked.remove(&session);
+        let Some(lane) = self.lanes.get_mut(&session) else { return };
+        let Some(entry) = lane.queue.pop_front() else { return };
+        lane.running = Some((Arc::clone(&entry), now_ns));
         let due_ns = entry.exchange.begun_ns.saturating_add(self.shift_ns);
-        actions.push(Action::Start { entry, due_ns, released: !in_order });
+        actions.push(Action::Start { entry, due_ns, released });
     }
 
     /// Rules 4 and 5. An entry never waits for its own session: what came before it is finished.

@@ -1,0 +1,212 @@
+//! `understudy-mirror`: the mirror alone, in front of one worker, with arms that are there already.
+//!
+//! It reads flags and the configuration document, starts the mirror, and ends it on SIGTERM or
+//! Ctrl-C. Nothing is decided here.
+
+use std::{collections::HashSet, fs, process::ExitCode, sync::Arc, time::Duration};
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use understudy_crds::{
+    condition::ArmRole,
+    labels::BASELINE,
+    mirror_config::{MirrorArm, MirrorConfig},
+    status::ShadowExperimentStatus,
+};
+use understudy_mirror::{
+    admin::{self, Admin, Verbs},
+    mirror::{Mirror, Settings},
+    stream::Address,
+};
+
+/// Relays PostgreSQL traffic to a worker and plays it to arms, whose answers nobody sees.
+#[derive(Debug, Parser)]
+#[command(name = "understudy-mirror", version)]
+struct Arguments {
+    /// Where clients connect
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// The production server; a unix socket is named by its directory: /run/postgresql:5432
+    #[arg(long, value_name = "HOST:PORT")]
+    worker: Option<String>,
+    /// An arm, identical to the worker now, that lets the mirror in without a password
+    #[arg(long = "arm", value_name = "NAME=HOST:PORT")]
+    arms: Vec<String>,
+    /// The configuration document; flags win over it
+    #[arg(long, value_name = "FILE")]
+    config: Option<String>,
+    /// Where the admin HTTP listens
+    #[arg(long, value_name = "HOST:PORT")]
+    admin: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum MainError {
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Failed(String),
+}
+
+struct Alone {
+    mirror: Arc<Mirror>,
+}
+
+impl Admin for Alone {
+    fn status(&self) -> ShadowExperimentStatus {
+        self.mirror.status()
+    }
+
+    fn halt(&self) {
+        self.mirror.halt();
+    }
+
+    fn mirror(&self) -> &Mirror {
+        &self.mirror
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where this command says why it failed")]
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
+        .with_writer(std::io::stderr)
+        .init();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(if matches!(error, MainError::Usage(_)) { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), MainError> {
+    let config = configuration(arguments)?;
+    let (settings, arms) = settings(&config)?;
+    let verbs = match &config.admin_token_file {
+        None => Verbs::Refused,
+        Some(file) => {
+            let text =
+                fs::read_to_string(file).map_err(|e| MainError::Failed(format!("adminTokenFile {file}: {e}")))?;
+            match text.lines().next().map(str::trim) {
+                Some(token) if !token.is_empty() => Verbs::Token(token.into()),
+                _ => return Err(MainError::Failed(format!("adminTokenFile {file}: its first line is empty"))),
+            }
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|e| MainError::Failed(format!("can't start the runtime: {e}")))?;
+    runtime.block_on(serve(&settings, &arms, config.admin.as_deref(), verbs))
+}
+
+async fn serve(
+    settings: &Settings,
+    arms: &[(String, ArmRole, Address)],
+    admin_address: Option<&str>,
+    verbs: Verbs,
+) -> Result<(), MainError> {
+    let failed = |e: &dyn std::fmt::Display| MainError::Failed(e.to_string());
+    let mirror = Mirror::start(settings).map_err(|e| failed(&e))?;
+    // No client has connected yet: the cut is here and now.
+    let cut = mirror.close_gate(Duration::from_millis(50)).await.seal();
+    let cut =
+        cut.ok_or_else(|| MainError::Failed("clients were faster than the mirror's start; start it again".into()))?;
+    let names: Vec<_> = arms.iter().map(|(name, role, _)| (name.clone(), *role)).collect();
+    let to_start = mirror.arms_at(&cut, &names).map_err(|e| failed(&e))?;
+    for (name, _, address) in arms {
+        mirror.start_arm(&to_start, name, address.clone(), HashSet::new()).map_err(|e| failed(&e))?;
+    }
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    if let Some(address) = admin_address {
+        let router = admin::router(Arc::new(Alone { mirror: Arc::clone(&mirror) }), verbs);
+        let mut until = stopped;
+        let until = async move {
+            // The sender going away is an end as well.
+            let _ = until.wait_for(|stop| *stop).await;
+        };
+        let bound = admin::serve_tcp(address, router, until)
+            .await
+            .map_err(|e| MainError::Failed(format!("the admin HTTP can't listen on {address}: {e}")))?;
+        tracing::info!(%bound, "admin HTTP");
+    }
+    announce(&mirror, settings);
+    let mut terminate = signal(SignalKind::terminate()).map_err(|e| failed(&e))?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    tracing::info!("going away: sessions end between two transactions");
+    let _ = stop.send(true);
+    let ending = Arc::clone(&mirror);
+    tokio::task::spawn_blocking(move || ending.stop()).await.map_err(|e| failed(&e))
+}
+
+#[expect(clippy::print_stdout, reason = "the line that says clients may connect")]
+fn announce(mirror: &Mirror, settings: &Settings) {
+    tracing::info!(
+        threads = settings.threads,
+        memory_mib = settings.memory_bytes >> 20,
+        worker = %settings.worker,
+        "mirror started"
+    );
+    println!("mirror listening on {}", mirror.address);
+}
+
+fn configuration(arguments: Arguments) -> Result<MirrorConfig, MainError> {
+    let Arguments { listen, worker, arms, config, admin } = arguments;
+    let mut document = match config {
+        None => MirrorConfig::default(),
+        Some(file) => {
+            let text = fs::read_to_string(&file).map_err(|e| MainError::Failed(format!("{file}: {e}")))?;
+            serde_saphyr::from_str(&text).map_err(|e| MainError::Failed(format!("{file}: {e}")))?
+        }
+    };
+    document.listen = listen.or(document.listen);
+    document.worker = worker.or(document.worker);
+    document.admin = admin.or(document.admin);
+    if !arms.is_empty() {
+        document.arms = arms
+            .iter()
+            .map(|arm| match arm.split_once('=') {
+                Some((name, address)) => Ok(MirrorArm { name: name.to_owned(), address: address.to_owned() }),
+                None => Err(MainError::Usage(format!("--arm {arm}: NAME=HOST:PORT is needed"))),
+            })
+            .collect::<Result<_, _>>()?;
+    }
+    Ok(document)
+}
+
+type Arms = Vec<(String, ArmRole, Address)>;
+
+fn settings(config: &MirrorConfig) -> Result<(Settings, Arms), MainError> {
+    let needed = |what: &str| MainError::Usage(format!("--{what} HOST:PORT is needed"));
+    let listen = config.listen.as_deref().ok_or_else(|| needed("listen"))?;
+    let worker = config.worker.as_deref().ok_or_else(|| needed("worker"))?;
+    let address = |field: &str, text: &str| -> Result<Address, MainError> {
+        text.parse().map_err(|e| MainError::Usage(format!("{field}: {e}")))
+    };
+    let mut settings = Settings::new(listen, address("worker", worker)?);
+    if let Some(memory) = config.memory {
+        settings.memory_bytes = usize::try_from(memory.bytes()).unwrap_or(usize::MAX);
+    }
+    if let Some(shift) = config.shift {
+        settings.shift = shift.duration();
+    }
+    if let Some(threads) = config.threads {
+        settings.threads = usize::try_from(threads).unwrap_or(1).clamp(1, 64);
+    }
+    let arms = config
+        .arms
+        .iter()
+        .map(|arm| {
+            let role = if arm.name == BASELINE { ArmRole::Baseline } else { ArmRole::Candidate };
+            Ok((arm.name.clone(), role, address(&format!("arm {}", arm.name), &arm.address)?))
+        })
+        .collect::<Result<_, MainError>>()?;
+    Ok((settings, arms))
+}
