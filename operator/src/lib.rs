@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The control plane: what an experiment measured, what it says, and where that is kept and shown.
+
+pub mod analysis;
