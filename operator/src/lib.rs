@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The control plane: experiments, clones, analysis, promotion, and the terminal.
+
+pub mod demo;
