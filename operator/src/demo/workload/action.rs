@@ -124,6 +124,8 @@ pub(super) enum Action {
     TwoPanels { question: Question },
     /// Several event types in one statement.
     Breakdown { user: i32, event_types: [&'static str; 2], window: Window },
+    /// Events of all users by day: what an index that begins with the user does nothing for.
+    Trend { event_type: &'static str, window: Window },
     /// A list of events, then some of them by key, then the user.
     DrillDown { question: Question, details: usize, protocol: Protocol },
     /// Pages through a list with a row limit (a suspended portal), in a read-only transaction.
@@ -153,6 +155,7 @@ impl Action {
             Self::Panel { .. } => "panel",
             Self::TwoPanels { .. } => "two panels",
             Self::Breakdown { .. } => "breakdown",
+            Self::Trend { .. } => "trend",
             Self::DrillDown { .. } => "drill-down",
             Self::Page { .. } => "paging",
             Self::Cursor { .. } => "cursor",
@@ -171,7 +174,9 @@ const PLANS: [&str; 3] = ["free", "team", "business"];
 const THEMES: [&str; 2] = ["light", "dark"];
 const SLUGS: [&str; 4] = ["weekly", "monthly", "retention", "revenue"];
 /// Days that panels look back, the most frequent more than once.
-const PANEL_DAYS: [i64; 8] = [2, 2, 3, 3, 7, 7, 14, 28];
+const PANEL_DAYS: [i64; 8] = [2, 2, 3, 5, 7, 7, 14, 21];
+/// Days that trends of all users look back.
+const TREND_DAYS: [i64; 3] = [2, 3, 5];
 /// Days that lists look back.
 const LIST_DAYS: [i64; 4] = [1, 2, 3, 7];
 
@@ -182,8 +187,9 @@ pub(super) fn choose(seed: u64, session: u32, index: u64) -> Action {
     let roll = rng.random_range(0..100);
     match Role::of(session) {
         Role::Dashboard => match roll {
-            0..12 => Action::TwoPanels { question: question(rng, PANEL_DAYS) },
-            12..24 => breakdown(rng),
+            0..10 => Action::TwoPanels { question: question(rng, PANEL_DAYS) },
+            10..20 => breakdown(rng),
+            20..42 => Action::Trend { event_type: event_type(rng), window: window(rng, TREND_DAYS) },
             _ => Action::Panel {
                 panel: pick(rng, [Panel::Daily, Panel::Totals, Panel::TopPages, Panel::Countries]),
                 question: question(rng, PANEL_DAYS),
@@ -317,7 +323,7 @@ mod tests {
     #[test]
     fn every_kind_of_action_and_protocol_occurs() {
         let kinds: HashSet<_> = (0..SESSIONS).flat_map(all).map(|action| std::mem::discriminant(&action)).collect();
-        assert_eq!(kinds.len(), 13);
+        assert_eq!(kinds.len(), 14);
         let protocols: HashSet<_> = all(0)
             .filter_map(|action| match action {
                 Action::Panel { protocol, .. } => Some(protocol),

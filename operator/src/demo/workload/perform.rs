@@ -24,6 +24,7 @@ pub(super) async fn perform(
         Action::Breakdown { user, event_types, window } => {
             reads::breakdown(connection, &meter, user, event_types, window).await
         }
+        Action::Trend { event_type, window } => reads::trend(connection, &meter, event_type, window).await,
         Action::DrillDown { question, details, protocol } => {
             reads::drill_down(connection, &meter, &question, details, protocol).await
         }

@@ -69,6 +69,20 @@ pub(super) async fn breakdown(
     Ok(())
 }
 
+/// Events of all users by day.
+pub(super) async fn trend(
+    connection: &mut Connection,
+    meter: &Meter,
+    event_type: &'static str,
+    window: Window,
+) -> Done {
+    let statement = connection.prepared(sql::TREND).await?;
+    let (from, to) = (time(window.from_s), time(window.to_s));
+    meter.time(Read, connection.client.query(&statement, &[&event_type, &from, &to])).await?;
+    meter.transaction();
+    Ok(())
+}
+
 /// A list of events, then some of them by key, then the user.
 pub(super) async fn drill_down(
     connection: &mut Connection,

@@ -16,6 +16,9 @@ const COUNTRIES: &str = "SELECT properties->>'country' AS country, count(*) AS e
 /// `$1` user, `$2` and `$3` types, `$4` from, `$5` to.
 pub(super) const BREAKDOWN: &str = "SELECT event_type, count(*) AS events, count(DISTINCT date_trunc('day', ts, 'UTC')) AS days FROM events \
     WHERE user_id = $1 AND event_type IN ($2, $3) AND ts >= $4 AND ts < $5 GROUP BY event_type ORDER BY event_type";
+/// `$1` type, `$2` from, `$3` to.
+pub(super) const TREND: &str = "SELECT date_trunc('day', ts, 'UTC') AS day, count(*) AS events FROM events \
+    WHERE event_type = $1 AND ts >= $2 AND ts < $3 GROUP BY day ORDER BY day";
 /// `$1` user, `$2` type, `$3` from, `$4` to.
 pub(super) const LATEST: &str = "SELECT id, ts, properties->>'page' AS page FROM events \
     WHERE user_id = $1 AND event_type = $2 AND ts >= $3 AND ts < $4 ORDER BY ts DESC, id DESC LIMIT 20";
@@ -143,7 +146,7 @@ mod tests {
 
     #[test]
     fn every_list_has_one_order() {
-        for statement in [DAILY, TOP_PAGES, COUNTRIES, BREAKDOWN, LATEST, HISTORY, REPORTS] {
+        for statement in [DAILY, TOP_PAGES, COUNTRIES, BREAKDOWN, TREND, LATEST, HISTORY, REPORTS] {
             assert!(statement.contains("ORDER BY"), "{statement}");
         }
         assert!(LATEST.contains("ts DESC, id DESC") && HISTORY.contains("ORDER BY ts, id"));
