@@ -1,5 +1,9 @@
-//! The control plane: what an experiment measured, what it says, and where that is kept and shown.
+//! The control plane: experiments, clones, analysis, promotion, and what people see of them.
+//!
+//! Decisions are pure functions over plain data ([`plan`], [`analysis`]); what touches servers, files
+//! and sockets is thin.
 
 pub mod analysis;
+pub mod demo;
 pub mod hlog;
 pub mod store;
