@@ -2,4 +2,5 @@
 
 pub mod analysis;
 pub mod hlog;
+pub mod report;
 pub mod store;
