@@ -6,4 +6,5 @@
 pub mod analysis;
 pub mod demo;
 pub mod hlog;
+pub mod report;
 pub mod store;

@@ -116,9 +116,10 @@ impl Tracker {
     }
 }
 
-/// The relative difference that the logarithm of a ratio stands for.
+/// The relative difference that the logarithm of a ratio stands for, to a millionth: what is written as
+/// JSON and read back is then the same number.
 pub(super) fn relative(log_ratio: f64) -> f64 {
-    log_ratio.clamp(-LARGEST_LOG, LARGEST_LOG).exp_m1()
+    (log_ratio.clamp(-LARGEST_LOG, LARGEST_LOG).exp_m1() * 1e6).round() / 1e6
 }
 
 /// What was known when, thinned to a few hundred points.

@@ -70,7 +70,7 @@ mod tests {
         let seen = Effect { delta: -0.8, low: -0.82, high: -0.78 };
         let offset = Effect { delta: 0.25, low: 0.2, high: 0.3 };
         let observed = corrected(seen, offset);
-        assert!((observed.delta + 0.75).abs() < 1e-9, "{observed:?}");
+        assert!((observed.delta + 0.75).abs() < 1e-6, "{observed:?}");
         assert!(observed.low < -0.77 && observed.low > -0.8 && observed.high > -0.73, "{observed:?}");
     }
 
@@ -78,6 +78,6 @@ mod tests {
     fn without_an_offset_what_is_seen_is_what_there_is() {
         let seen = Effect { delta: -0.5, low: -0.6, high: -0.4 };
         let observed = corrected(seen, Effect::default());
-        assert!((observed.low - seen.low).abs() < 1e-9 && (observed.high - seen.high).abs() < 1e-9);
+        assert!((observed.low - seen.low).abs() < 1e-6 && (observed.high - seen.high).abs() < 1e-6);
     }
 }
