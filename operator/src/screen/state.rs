@@ -289,3 +289,87 @@ fn moves(stream: &impl IsTerminal) -> bool {
 fn colour_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::screen::samples::{criteria, observing};
+
+    /// A stream that can be read afterwards.
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Sink {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    /// A short run.
+    fn play(state: &mut State) {
+        let moment = Moment { elapsed: Duration::from_secs(31), ..Moment::default() };
+        let id = state.begin("worker");
+        state.progress(id, Progress::Bytes { done: 1, total: 2 });
+        state.tick();
+        state.end(Some(id), Ending::Done, "worker", "it runs", Duration::from_secs(2));
+        for _ in 0..50 {
+            state.live(&observing(), &criteria(), moment);
+            state.tick();
+        }
+        state.live_end(Some(("observed", "enough")));
+        let id = state.begin("given up");
+        state.forget(id);
+        state.closing(&[("report", "here".to_owned())]);
+    }
+
+    #[test]
+    fn a_log_gets_lines_that_stay_and_nothing_that_moves() {
+        let log = Sink::default();
+        play(&mut State::new(Face::Log(Box::new(log.clone())), None));
+        let text = log.text();
+        assert!(!text.contains(['\x1b', '\r']), "{text}");
+        let steps: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("  ✓ ")?.split(' ').next()).collect();
+        assert_eq!(steps, ["worker", "observed"], "{text}");
+        let summaries = text.matches("▸ observing").count();
+        assert!((1..50).contains(&summaries), "{summaries} summaries of 50 moments: {text}");
+        assert!(text.ends_with("\n  report  here\n"), "{text}");
+    }
+
+    #[test]
+    fn events_have_standard_output_to_themselves() {
+        let events = Sink::default();
+        play(&mut State::new(Face::Nobody, Some(Box::new(events.clone()))));
+        let kinds: Vec<String> = events
+            .text()
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["event"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(kinds.first().map(String::as_str), Some("stepStarted"));
+        assert_eq!(kinds.iter().filter(|kind| *kind == "status").count(), 50);
+        assert_eq!(kinds.last().map(String::as_str), Some("closing"));
+    }
+
+    #[test]
+    fn a_failure_ends_what_was_shown_as_running() {
+        let events = Sink::default();
+        let mut state = State::new(Face::Nobody, Some(Box::new(events.clone())));
+        state.begin("clones");
+        state.live(&observing(), &[], Moment::default());
+        state.failure(&Failure::new("it broke").with("do", "this"));
+        assert!(state.steps.is_empty() && state.live.is_none());
+        assert!(events.text().lines().last().unwrap().contains(r#""event":"error","message":"it broke""#));
+    }
+}
