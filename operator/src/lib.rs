@@ -5,6 +5,11 @@
 
 pub mod analysis;
 pub mod demo;
+pub mod error;
 pub mod hlog;
+pub mod platform;
+pub mod plan;
 pub mod report;
+pub mod run;
+pub mod screen;
 pub mod store;

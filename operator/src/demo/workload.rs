@@ -11,6 +11,7 @@ mod ledger;
 mod meter;
 mod perform;
 mod reads;
+mod role;
 mod route;
 mod session;
 mod statements;
@@ -26,9 +27,9 @@ use tokio::{
 use tokio_postgres::Config;
 
 use self::{
-    action::Role,
     arrivals::{Arrivals, Backlog},
     meter::Meter,
+    role::Role,
     route::{Moves, Route},
     session::{Session, Shared},
 };

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_postgres::{Client, Config, Error, NoTls, Statement, error::SqlState};
 
-use super::action::Role;
+use super::role::Role;
 
 /// How long a connection may take to open, or to end.
 const LIMIT: Duration = Duration::from_secs(5);

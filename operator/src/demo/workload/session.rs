@@ -12,12 +12,13 @@ use tokio::{
 };
 
 use super::{
-    action::{Role, choose},
+    action::choose,
     arrivals::{Arrival, Backlog},
     connection::{ActionError, Connection},
     ledger::{Keys, Ledger},
     meter::Meter,
     perform::perform,
+    role::Role,
     route::{Moves, Route},
 };
 
