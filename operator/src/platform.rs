@@ -1,0 +1,3 @@
+//! Where experiments run: the local platform now, Kubernetes later.
+
+pub mod local;
