@@ -2,6 +2,8 @@
 //!
 //! Only for tests: it panics instead of returning errors, so that a test stays readable.
 
+mod arms;
 mod cluster;
 
+pub use arms::{arm_spec, arm_spec_of, seed_arm, target, worker};
 pub use cluster::{Cluster, ClusterBuilder, wait_until};

@@ -21,7 +21,7 @@ pub struct Binaries {
 }
 
 /// A server version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
     /// 15 in 15.18.
     pub major: u32,

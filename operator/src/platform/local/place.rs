@@ -94,7 +94,8 @@ pub fn private_directory(path: &Path, account: &Account) -> Result<(), UserError
     account.take(path)
 }
 
-async fn can_enter(directory: &Path, account: &Account) -> Result<bool, UserError> {
+/// Whether the account can enter a directory; asked by trying.
+pub(super) async fn can_enter(directory: &Path, account: &Account) -> Result<bool, UserError> {
     if *account == Account::Own {
         return Ok(true);
     }
@@ -103,7 +104,8 @@ async fn can_enter(directory: &Path, account: &Account) -> Result<bool, UserErro
     Ok(done.status.success())
 }
 
-fn random_name() -> String {
+/// Eight letters and digits that nobody guesses twice.
+pub(super) fn random_name() -> String {
     const LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let mut rng = rand::rng();
     (0..8).filter_map(|_| LETTERS.get(rng.random_range(0..LETTERS.len()))).map(|b| char::from(*b)).collect()

@@ -129,7 +129,7 @@ impl Server {
         }
     }
 
-    /// Stops it and starts it again, with other settings of the command line if there are any.
+    /// Stops it in good order and starts it again.
     pub async fn restart(&mut self, limit: Duration) -> Result<(), UserError> {
         self.stop(STOP_LIMIT).await;
         self.start_again(limit).await
@@ -137,8 +137,14 @@ impl Server {
 
     /// Starts it again after its end.
     pub async fn start_again(&mut self, limit: Duration) -> Result<(), UserError> {
-        self.process = launch(&self.spec).await?;
+        self.launch_again().await?;
         self.wait_ready(limit).await
+    }
+
+    /// Starts it again after its end, without waiting until it accepts connections.
+    pub async fn launch_again(&mut self) -> Result<(), UserError> {
+        self.process = launch(&self.spec).await?;
+        Ok(())
     }
 
     /// `kill -9`.
