@@ -17,7 +17,7 @@ use understudy_operator::{
     error::{ErrorKind, Side},
     platform::local::{
         arm::Arm, base_backup::CopyProgress, cut_probe::CutProber, facts::WorkerFacts, parameters::check_parameters,
-        process, worker::Worker,
+        process, session::Names, worker::Worker,
     },
 };
 
