@@ -1,1 +1,9 @@
-//! Placeholder.
+//! Real PostgreSQL servers for tests: quick to start, many at once, gone when dropped.
+//!
+//! Only for tests: it panics instead of returning errors, so that a test stays readable.
+
+mod arms;
+mod cluster;
+
+pub use arms::{arm_spec, arm_spec_of, seed_arm, target, worker};
+pub use cluster::{Cluster, ClusterBuilder, wait_until};

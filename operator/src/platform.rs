@@ -1,0 +1,83 @@
+//! Where experiments run: the local platform now, Kubernetes later.
+//!
+//! The control plane decides; a platform makes clones, cuts them from the worker's WAL, puts changes
+//! on them and on the worker, and clears up. It must not decide when, nor judge.
+
+use std::{collections::BTreeMap, future::Future, path::PathBuf, sync::Arc};
+
+use understudy_crds::condition::ArmRole;
+
+use crate::error::UserError;
+
+pub mod local;
+
+use local::{
+    base_backup::CopyProgress,
+    cut::CutProbe,
+    direct::DirectSession,
+    leftovers::Cleared,
+    promotion::{Promoted, RestartWorker},
+    recovery::Recovered,
+};
+
+/// Told how far the copy of an arm is, by the arm's name. It must return at once.
+pub type OnProgress = Arc<dyn Fn(&str, CopyProgress) + Send + Sync>;
+
+/// Where an arm can be reached by the mirror, and by a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArmEndpoint {
+    /// The arm's name.
+    pub name: String,
+    /// What it is for.
+    pub role: ArmRole,
+    /// The directory of its unix socket.
+    pub socket_dir: PathBuf,
+    /// Its port.
+    pub port: u16,
+    /// For people: `host=/tmp/… port=5433`.
+    pub text: String,
+}
+
+/// What a platform does for an experiment, in this order.
+pub trait Platform: Send {
+    /// Makes a clone for every arm, side by side as far as the worker allows, and waits until all of
+    /// them follow the worker.
+    fn seed(&mut self, progress: OnProgress) -> impl Future<Output = Result<(), UserError>> + Send;
+
+    /// Opens what the cut needs and pauses the clones. From here on WAL piles up on them: cut soon.
+    fn prepare_cut(&mut self) -> impl Future<Output = Result<(), UserError>> + Send;
+
+    /// Reads what a cut needs from the worker, while the gate is shut.
+    fn probe(&self) -> impl Future<Output = Result<CutProbe, UserError>> + Send;
+
+    /// Sessions on the worker that are neither the mirror's (`mirrored`, by backend) nor ours.
+    fn direct_sessions(&self, mirrored: &[i32]) -> impl Future<Output = Result<Vec<DirectSession>, UserError>> + Send;
+
+    /// Makes a server of its own of every clone: recovered to the cut, quarantined, with the worker's
+    /// sequences. Transactions in doubt (`ask`) are settled, for each arm by name.
+    fn cut(
+        &mut self,
+        probe: &CutProbe,
+        ask: &[u64],
+    ) -> impl Future<Output = Result<BTreeMap<String, Recovered>, UserError>> + Send;
+
+    /// Puts every candidate's SQL on its clone.
+    fn apply(&self) -> impl Future<Output = Result<(), UserError>> + Send;
+
+    /// Where the arms are, the baseline first.
+    fn endpoints(&self) -> Vec<ArmEndpoint>;
+
+    /// Why an arm's server has ended, for those that have, by the arm's name.
+    fn dead_arms(&self) -> Vec<(String, UserError)>;
+
+    /// Puts a candidate on the worker, checks it, and takes it back when the check fails. The worker
+    /// is restarted only by `restart`, where there is one.
+    fn promote(
+        &self,
+        candidate: &str,
+        restart: Option<RestartWorker<'_>>,
+    ) -> impl Future<Output = Result<Promoted, UserError>> + Send;
+
+    /// Stops and removes everything that was made, and says what that was.
+    fn teardown(&mut self) -> impl Future<Output = Result<Vec<Cleared>, UserError>> + Send;
+}

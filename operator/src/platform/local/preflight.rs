@@ -1,0 +1,273 @@
+//! Whether an experiment can be done, before anything is made or changed.
+//!
+//! Pure: facts in, complaints out. Each complaint is one block that says what to do.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use super::{facts::WorkerFacts, place::DiskSpace};
+use crate::error::{ErrorKind, Side, UserError};
+
+/// Versions that clones can be made of.
+pub const SUPPORTED_MAJORS: std::ops::RangeInclusive<u32> = 13..=18;
+
+/// What the experiment needs.
+#[derive(Clone, Debug)]
+pub struct Needs {
+    /// The worker's address and user, for messages.
+    pub worker: String,
+    /// Where each clone's data goes, and how much room there is.
+    pub clones: Vec<(PathBuf, DiskSpace)>,
+}
+
+/// Everything that stands in the way; empty when the experiment can be done.
+pub fn problems(facts: &WorkerFacts, needs: &Needs) -> Vec<UserError> {
+    let mut found = Vec::new();
+    let worker = format!("{} ({})", needs.worker, facts.product());
+    let unfit = |what: &str, reason: String, remedy: &str| {
+        UserError::new(ErrorKind::Unfit, Side::Worker, what)
+            .fact("worker", &worker)
+            .fact("reason", reason)
+            .remedy(remedy)
+            .nothing_changed()
+    };
+    let clones = i64::try_from(needs.clones.len()).unwrap_or(i64::MAX);
+
+    if !SUPPORTED_MAJORS.contains(&facts.version.major) {
+        found.push(unfit(
+            "the worker's version is not supported",
+            format!("it is {}", facts.product()),
+            "use a worker of PostgreSQL 13 to 18",
+        ));
+    }
+    if !facts.superuser {
+        found.push(unfit(
+            "the user may not clone the worker",
+            "it is not a superuser".into(),
+            "name a superuser in spec.target.local.user",
+        ));
+    }
+    if facts.in_recovery {
+        found.push(unfit(
+            "the worker is a standby",
+            "it follows another server, so it takes no writes".into(),
+            "name the primary in spec.target.local",
+        ));
+    }
+    if facts.setting("wal_level") == Some("minimal") {
+        found.push(unfit(
+            "the worker refuses a base backup",
+            "wal_level = minimal".into(),
+            "ALTER SYSTEM SET wal_level = replica; ALTER SYSTEM SET max_wal_senders = 10; and restart the worker",
+        ));
+    } else {
+        let free = facts.number("max_wal_senders") - facts.wal_senders_used;
+        if clones_at_once(free, clones) == 0 && clones > 0 {
+            let reason = match facts.number("max_wal_senders") {
+                0 => "max_wal_senders = 0".to_owned(),
+                all => format!("max_wal_senders = {all}, {} of them free; {} are needed", free.max(0), clones + 1),
+            };
+            let remedy = format!(
+                "ALTER SYSTEM SET max_wal_senders = {}; and restart the worker",
+                (facts.wal_senders_used + 2 * clones).max(10)
+            );
+            found.push(unfit("the worker refuses a base backup", reason, &remedy));
+        }
+    }
+    let slots = facts.number("max_replication_slots");
+    if slots <= facts.slots_used {
+        found.push(unfit(
+            "the worker can't keep WAL for the clones",
+            format!("max_replication_slots = {slots}, all taken; one temporary slot is needed"),
+            &format!("ALTER SYSTEM SET max_replication_slots = {}; and restart the worker", facts.slots_used + 10),
+        ));
+    }
+    if let Some(names) = facts.setting("synchronous_standby_names").filter(|names| takes_everybody(names)) {
+        found.push(unfit(
+            "a clone would become a synchronous standby of the worker",
+            format!("synchronous_standby_names = '{names}' takes any standby, a clone too"),
+            "name the standbys that count in synchronous_standby_names instead of *, then SELECT pg_reload_conf();",
+        ));
+    }
+    found.extend(no_room(facts, needs));
+    found
+}
+
+/// How many clones may be made at the same time: each takes two WAL senders while its data is
+/// copied and one afterwards. 0 when there are too few even for one after the other.
+pub fn clones_at_once(free_wal_senders: i64, clones: i64) -> i64 {
+    (1..=clones).rev().find(|at_once| clones + at_once <= free_wal_senders).unwrap_or(0)
+}
+
+/// Bytes that a clone may need: the data, room for its indexes and its own WAL.
+pub fn clone_bytes(facts: &WorkerFacts) -> u64 {
+    const OWN_WAL_BYTES: u64 = 256 << 20;
+    facts.data_bytes.saturating_add(facts.data_bytes / 5).saturating_add(OWN_WAL_BYTES)
+}
+
+fn no_room(facts: &WorkerFacts, needs: &Needs) -> Vec<UserError> {
+    let mut seen: Vec<u64> = Vec::new();
+    let mut found = Vec::new();
+    for (directory, space) in &needs.clones {
+        if seen.contains(&space.file_system) {
+            continue;
+        }
+        seen.push(space.file_system);
+        let sharing = needs.clones.iter().filter(|(_, other)| other.file_system == space.file_system).count();
+        let needed = clone_bytes(facts).saturating_mul(u64::try_from(sharing).unwrap_or(u64::MAX));
+        if needed > space.free_bytes {
+            found.push(
+                UserError::new(ErrorKind::DiskFull, Side::Host, "there is not enough room for the clones")
+                    .fact("directory", directory.display())
+                    .fact("free", mebibytes(space.free_bytes))
+                    .fact("needed", format!("{} for {sharing} of the worker's {}", mebibytes(needed), mebibytes(facts.data_bytes)))
+                    .remedy("free some space, or put the clones elsewhere: --out for all, spec.candidates[].storage.directory for one")
+                    .nothing_changed(),
+            );
+        }
+    }
+    found
+}
+
+/// Bytes for people: `1,234 MiB`.
+pub fn mebibytes(bytes: u64) -> String {
+    let digits = bytes.div_ceil(1 << 20).to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text + " MiB"
+}
+
+/// Whether the mirror may listen there: an address, and not the worker's own.
+pub fn listen_problem(listen: &str, worker_host: &str, worker_port: u16) -> Option<UserError> {
+    let wrong = |reason: String| {
+        UserError::new(
+            ErrorKind::InvalidField,
+            Side::Document,
+            "spec.target.local.listen: the mirror can't listen there",
+        )
+        .fact("value", listen)
+        .fact("reason", reason)
+        .remedy("use HOST:PORT with a free port, or port 0 for any: 127.0.0.1:0")
+        .nothing_changed()
+    };
+    let numeric = listen.replace("localhost:", "127.0.0.1:");
+    let Ok(address) = numeric.parse::<SocketAddr>() else {
+        return Some(wrong("it is not an address and a port".into()));
+    };
+    let same_host = address.ip().is_unspecified()
+        || worker_host == address.ip().to_string()
+        || (address.ip().is_loopback() && worker_host == "localhost");
+    (address.port() == worker_port && same_host).then(|| wrong("the worker itself listens there".into()))
+}
+
+/// Whether a list of synchronous standbys has a `*` as a name.
+fn takes_everybody(names: &str) -> bool {
+    let mut quoted = false;
+    names.chars().any(|c| {
+        quoted ^= c == '"';
+        c == '*' && !quoted
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::local::{arm_config::WorkerSetting, binaries::Version};
+
+    fn facts(settings: &[(&str, &str)]) -> WorkerFacts {
+        let defaults = [
+            ("wal_level", "replica"),
+            ("max_wal_senders", "10"),
+            ("max_replication_slots", "10"),
+            ("synchronous_standby_names", ""),
+        ];
+        let all = defaults.iter().map(|d| settings.iter().find(|s| s.0 == d.0).unwrap_or(d));
+        WorkerFacts {
+            version: Version { major: 15, minor: 18 },
+            superuser: true,
+            data_bytes: 100 << 20,
+            settings: all
+                .map(|(name, value)| WorkerSetting {
+                    name: (*name).into(),
+                    value: (*value).into(),
+                    source: "configuration file".into(),
+                    context: "postmaster".into(),
+                })
+                .collect(),
+            ..WorkerFacts::default()
+        }
+    }
+
+    fn needs(free_mib: u64) -> Needs {
+        let space = DiskSpace { free_bytes: free_mib << 20, total_bytes: 1 << 40, file_system: 1 };
+        Needs { worker: "127.0.0.1:5432, user app".into(), clones: vec![("/a".into(), space), ("/b".into(), space)] }
+    }
+
+    #[test]
+    fn a_fit_worker_has_no_problems() {
+        assert_eq!(problems(&facts(&[]), &needs(4096)), []);
+    }
+
+    #[test]
+    fn each_obstacle_is_one_clear_complaint() {
+        let cases: [(WorkerFacts, u64, &str); 9] = [
+            (facts(&[("wal_level", "minimal")]), 4096, "wal_level = minimal"),
+            (facts(&[("max_wal_senders", "0")]), 4096, "max_wal_senders = 0"),
+            (facts(&[("max_wal_senders", "2")]), 4096, "max_wal_senders = 2, 2 of them free; 3 are needed"),
+            (facts(&[("max_replication_slots", "0")]), 4096, "max_replication_slots = 0"),
+            (facts(&[("synchronous_standby_names", "ANY 1 (*)")]), 4096, "takes any standby"),
+            (facts(&[]), 500, "752 MiB for 2 of the worker's 100 MiB"),
+            (WorkerFacts { superuser: false, ..facts(&[]) }, 4096, "not a superuser"),
+            (WorkerFacts { in_recovery: true, ..facts(&[]) }, 4096, "follows another server"),
+            (WorkerFacts { version: Version { major: 12, minor: 1 }, ..facts(&[]) }, 4096, "it is PostgreSQL 12.1"),
+        ];
+        for (facts, free, expected) in cases {
+            let found = problems(&facts, &needs(free));
+            assert_eq!(found.len(), 1, "{expected}: {found:?}");
+            let text = found[0].to_string();
+            assert!(text.contains(expected) && text.ends_with("nothing was changed"), "{expected}: {text}");
+        }
+    }
+
+    #[test]
+    fn few_wal_senders_mean_one_clone_after_the_other() {
+        for (free, clones, expected) in [(10, 2, 2), (4, 2, 2), (3, 2, 1), (2, 2, 0), (2, 1, 1), (5, 3, 2), (0, 1, 0)] {
+            assert_eq!(clones_at_once(free, clones), expected, "{free} free, {clones} clones");
+        }
+    }
+
+    #[test]
+    fn the_mirror_may_not_listen_on_the_worker() {
+        for (listen, bad) in [
+            ("127.0.0.1:0", false),
+            ("127.0.0.1:6432", false),
+            ("127.0.0.1:5432", true),
+            ("0.0.0.0:5432", true),
+            ("localhost:5432", true),
+            ("nonsense", true),
+            ("127.0.0.2:5432", false),
+        ] {
+            assert_eq!(listen_problem(listen, "127.0.0.1", 5432).is_some(), bad, "{listen}");
+        }
+    }
+
+    #[test]
+    fn only_a_bare_star_takes_everybody() {
+        for (names, expected) in [("*", true), ("FIRST 2 (a, *)", true), ("a, b", false), ("", false), ("\"*\"", false)]
+        {
+            assert_eq!(takes_everybody(names), expected, "{names}");
+        }
+    }
+
+    #[test]
+    fn bytes_read_well() {
+        assert_eq!(
+            [mebibytes(0), mebibytes(1), mebibytes(1234 << 20), mebibytes(1_234_567 << 20)],
+            ["0 MiB", "1 MiB", "1,234 MiB", "1,234,567 MiB"]
+        );
+    }
+}
