@@ -65,6 +65,11 @@ pub async fn serve_tcp(
     Ok(bound)
 }
 
+/// Serves on a unix socket until it is dropped. Who may connect is the file's business.
+pub async fn serve_unix(listener: tokio::net::UnixListener, router: Router) -> io::Result<()> {
+    axum::serve(listener, router).await
+}
+
 async fn authorise(State(verbs): State<Verbs>, request: Request, next: Next) -> Response {
     let allowed = match &verbs {
         Verbs::Open => true,

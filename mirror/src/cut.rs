@@ -127,6 +127,11 @@ impl ClosedGate<'_> {
         self.mirror.production.gate.ended() - self.ended
     }
 
+    /// Whether a session is in a transaction block.
+    pub fn has_open_transactions(&self) -> bool {
+        self.mirror.mirrored().iter().any(|s| s.in_block.load(Ordering::SeqCst))
+    }
+
     /// How much of the pause is left.
     pub fn left(&self) -> Duration {
         Duration::from_nanos(self.deadline_ns.saturating_sub(now_ns()))

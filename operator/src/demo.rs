@@ -6,4 +6,5 @@
 
 pub mod dataset;
 pub mod experiment;
+pub mod place;
 pub mod workload;

@@ -4,11 +4,12 @@
 //! and sockets is thin.
 
 pub mod analysis;
+pub mod cli;
 pub mod demo;
 pub mod error;
 pub mod hlog;
-pub mod platform;
 pub mod plan;
+pub mod platform;
 pub mod report;
 pub mod run;
 pub mod screen;

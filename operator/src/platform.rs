@@ -53,6 +53,9 @@ pub trait Platform: Send {
     /// Sessions on the worker that are neither the mirror's (`mirrored`, by backend) nor ours.
     fn direct_sessions(&self, mirrored: &[i32]) -> impl Future<Output = Result<Vec<DirectSession>, UserError>> + Send;
 
+    /// Ends sessions that bypass the mirror.
+    fn terminate_direct(&self, found: &[DirectSession]) -> impl Future<Output = Result<usize, UserError>> + Send;
+
     /// Makes a server of its own of every clone: recovered to the cut, quarantined, with the worker's
     /// sequences. Transactions in doubt (`ask`) are settled, for each arm by name.
     fn cut(

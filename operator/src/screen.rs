@@ -151,6 +151,11 @@ fn tick(state: &Weak<Mutex<State>>) {
     }
 }
 
+/// What a promotion brought, in a line.
+pub fn outcome_line(outcome: &PromotionOutcome) -> String {
+    closing::outcome(outcome)
+}
+
 /// A step that runs. Dropped without a result, its line disappears.
 #[derive(Debug)]
 pub struct StepHandle {

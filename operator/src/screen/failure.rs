@@ -1,9 +1,10 @@
 //! An error as a person reads it: what happened, to what, why, what to do, and what state things are
 //! in. Pure.
 
-use std::error::Error;
+use std::{borrow::Cow, error::Error};
 
 use super::line::{Line, Meaning, wrapped};
+use crate::error::UserError;
 
 /// An error with everything that helps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -11,7 +12,7 @@ pub struct Failure {
     /// What happened, in a sentence without a full stop.
     pub what: String,
     /// Named facts: `worker`, `reason`, `do`.
-    pub facts: Vec<(&'static str, String)>,
+    pub facts: Vec<(Cow<'static, str>, String)>,
     /// What has been changed, and what has not: `nothing was changed`.
     pub afterwards: Option<String>,
 }
@@ -40,17 +41,17 @@ impl Failure {
             // before it says anything.
             if reason != "db error" && !said.contains(&reason) {
                 said.push_str(&reason);
-                failure.facts.push(("reason", reason));
+                failure.facts.push(("reason".into(), reason));
             }
         }
-        failure.facts.extend(remedy.map(|remedy| ("do", remedy)));
+        failure.facts.extend(remedy.map(|remedy| ("do".into(), remedy)));
         failure
     }
 
     /// The failure with another fact.
     #[must_use]
     pub fn with(mut self, name: &'static str, fact: impl Into<String>) -> Self {
-        self.facts.push((name, fact.into()));
+        self.facts.push((name.into(), fact.into()));
         self
     }
 
@@ -59,6 +60,18 @@ impl Failure {
     pub fn afterwards(mut self, text: impl Into<String>) -> Self {
         self.afterwards = Some(text.into());
         self
+    }
+}
+
+impl From<&UserError> for Failure {
+    fn from(error: &UserError) -> Self {
+        let UserError { what, facts, remedy, side: _, kind: _, nothing_changed } = error;
+        let facts = facts.iter().map(|(name, fact)| (Cow::Owned(name.clone()), fact.clone()));
+        Self {
+            what: what.clone(),
+            facts: facts.chain(remedy.iter().map(|remedy| ("do".into(), remedy.clone()))).collect(),
+            afterwards: nothing_changed.then(|| "nothing was changed".to_owned()),
+        }
     }
 }
 
@@ -75,7 +88,8 @@ pub fn block(failure: &Failure, width: usize) -> Vec<Line> {
     let mut previous = "";
     for (name, fact) in facts {
         // A second reason stands below the first without saying so again.
-        let mut name = if *name == previous { "" } else { *name };
+        let name = name.as_ref();
+        let mut name = if name == previous { "" } else { name };
         previous = if name.is_empty() { previous } else { name };
         for text in wrapped(fact, width - names - 5) {
             lines.push(Line::plain(format!("  {name:names$}   {text}")));

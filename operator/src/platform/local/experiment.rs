@@ -339,6 +339,11 @@ impl Platform for LocalPlatform {
         direct::direct_sessions(&session, &known).await
     }
 
+    async fn terminate_direct(&self, found: &[DirectSession]) -> Result<usize, UserError> {
+        let session = self.worker.connect().await?;
+        direct::terminate(&session, found).await
+    }
+
     async fn cut(&mut self, probe: &CutProbe, ask: &[u64]) -> Result<BTreeMap<String, Recovered>, UserError> {
         if self.prober.is_none() {
             return Err(Self::not_prepared());

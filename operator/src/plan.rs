@@ -1,0 +1,227 @@
+//! What an experiment does next. Pure: the world as it was observed goes in, the next step comes out.
+//!
+//! ```text
+//!  CatchingUp ──all arms level──► WarmingUp ──warmUp over──► Observing ──verdict or maximum──► Concluded
+//!       │                             │                          │
+//!       └──────── halt, guardrail, baseline lost, no candidate left: Concluded (or Halted) ──────┘
+//! ```
+
+use std::time::Duration;
+
+use understudy_crds::{
+    condition::{ArmRole, ArmState, Phase},
+    experiment::{Guardrails, Schedule},
+    status::ShadowExperimentStatus,
+};
+
+use crate::analysis::{
+    verdict::{Guardrail, GuardrailTripped},
+    wording,
+};
+
+/// Outcomes that must have been compared before their share means something.
+const LEAST_COMPARED: i64 = 200;
+/// Divergences that are too few to stop an experiment, whatever their share.
+const FEW_DIVERGED: i64 = 5;
+
+/// What is observed of a running experiment.
+#[derive(Debug, Clone, Copy)]
+pub struct World<'a> {
+    /// What the arms and production report.
+    pub status: &'a ShadowExperimentStatus,
+    /// How long the experiment has been in its phase.
+    pub in_phase: Duration,
+    /// The kill switch has been thrown.
+    pub halted: bool,
+    /// There is a verdict.
+    pub verdict: bool,
+}
+
+/// What is to be done next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Go on as it is.
+    Stay,
+    /// Go on to another phase.
+    Enter(Phase),
+    /// End the observation, and say why if it is not a verdict.
+    Conclude(Option<GuardrailTripped>),
+    /// Production goes direct, at once.
+    Halt,
+}
+
+/// What an experiment does next.
+pub fn next(world: &World<'_>, schedule: &Schedule, guardrails: &Guardrails) -> Next {
+    let World { status, in_phase, halted, verdict } = *world;
+    if halted {
+        return Next::Halt;
+    }
+    if nothing_left_to_compare(status) {
+        return Next::Conclude(None);
+    }
+    if let Some(tripped) = tripped(guardrails, status) {
+        return Next::Conclude(Some(tripped));
+    }
+    match status.phase {
+        Phase::CatchingUp if all_level(status) => Next::Enter(Phase::WarmingUp),
+        Phase::WarmingUp if in_phase >= schedule.warm_up.duration() => Next::Enter(Phase::Observing),
+        Phase::Observing if verdict || in_phase >= schedule.maximum.duration() => Next::Conclude(None),
+        _ => Next::Stay,
+    }
+}
+
+/// The baseline is gone, or all candidates are.
+fn nothing_left_to_compare(status: &ShadowExperimentStatus) -> bool {
+    let lost = |role: ArmRole| {
+        let mut arms = status.arms.iter().filter(|arm| arm.role == role).peekable();
+        arms.peek().is_some() && arms.all(|arm| arm.state == ArmState::Lost)
+    };
+    lost(ArmRole::Baseline) || lost(ArmRole::Candidate)
+}
+
+/// Every arm that is not lost has caught up.
+fn all_level(status: &ShadowExperimentStatus) -> bool {
+    status.arms.iter().all(|arm| matches!(arm.state, ArmState::Live | ArmState::Lost))
+}
+
+/// The guardrail that is broken, if one is. An arm that is still catching up has no lag yet that would
+/// mean anything.
+pub fn tripped(guardrails: &Guardrails, status: &ShadowExperimentStatus) -> Option<GuardrailTripped> {
+    let Guardrails { max_lag, max_divergence, max_production_overhead } = guardrails;
+    let live = || status.arms.iter().filter(|arm| arm.state == ArmState::Live);
+    if let Some(limit) = max_lag
+        && let Some(arm) = live().find(|arm| arm.lag.seconds > limit.duration().as_secs_f64())
+    {
+        let message = format!("{} fell {:.1} s behind production; {limit} are allowed", arm.name, arm.lag.seconds);
+        return Some(GuardrailTripped { kind: Guardrail::Lag, message });
+    }
+    if let Some(limit) = max_divergence {
+        let diverged = |arm: &understudy_crds::status::ArmStatus| arm.divergence.values().sum::<i64>();
+        let over = live().find(|arm| {
+            arm.compared >= LEAST_COMPARED
+                && diverged(arm) > FEW_DIVERGED
+                && diverged(arm) as f64 > arm.compared as f64 * limit.fraction()
+        });
+        if let Some(arm) = over {
+            let share = wording::share(diverged(arm) as f64 / arm.compared as f64);
+            let message = format!(
+                "{} answered {share} of the statements otherwise than production; {limit} are allowed",
+                arm.name
+            );
+            return Some(GuardrailTripped { kind: Guardrail::Divergence, message });
+        }
+    }
+    if let Some(limit) = max_production_overhead {
+        let overhead_us = u128::try_from(status.production.overhead_p99_us).unwrap_or(0);
+        if overhead_us > limit.duration().as_micros() {
+            let overhead = wording::latency(status.production.overhead_p99_us);
+            let message = format!("the mirror added {overhead} at p99 to production; {limit} are allowed");
+            return Some(GuardrailTripped { kind: Guardrail::ProductionOverhead, message });
+        }
+    }
+    None
+}
+
+/// How long the intervals of an observation are: short enough for many blocks within the minimum.
+pub fn interval(schedule: &Schedule) -> Duration {
+    (schedule.minimum.duration() / 120).clamp(Duration::from_millis(500), Duration::from_secs(10))
+}
+
+/// How long production is measured on after a promotion: as long as the minimum, within limits.
+pub fn outcome_time(schedule: &Schedule) -> (Duration, Duration) {
+    let least = schedule.minimum.duration().clamp(Duration::from_secs(5), Duration::from_secs(3600));
+    (least, least * 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use understudy_crds::{
+        Percent, Span,
+        condition::DivergenceKind,
+        status::{ArmStatus, ExchangeCounts, Lag, ProductionStatus},
+    };
+
+    use super::*;
+
+    fn arm(name: &str, role: ArmRole, state: ArmState) -> ArmStatus {
+        ArmStatus {
+            name: name.into(),
+            role,
+            state,
+            message: None,
+            endpoint: None,
+            cut: None,
+            lag: Lag::default(),
+            exchanges: ExchangeCounts::default(),
+            divergence: BTreeMap::new(),
+            compared: 0,
+            ambiguous: 0,
+            latency: BTreeMap::new(),
+        }
+    }
+
+    fn status(phase: Phase, baseline: ArmState, candidate: ArmState) -> ShadowExperimentStatus {
+        let arms = vec![arm("baseline", ArmRole::Baseline, baseline), arm("c", ArmRole::Candidate, candidate)];
+        ShadowExperimentStatus { phase, arms, ..ShadowExperimentStatus::default() }
+    }
+
+    fn schedule() -> Schedule {
+        Schedule { warm_up: Span::from_secs(5), minimum: Span::from_secs(20), maximum: Span::from_secs(60) }
+    }
+
+    fn step(status: &ShadowExperimentStatus, secs: u64, halted: bool, verdict: bool) -> Next {
+        let world = World { status, in_phase: Duration::from_secs(secs), halted, verdict };
+        next(&world, &schedule(), &Guardrails::default())
+    }
+
+    #[test]
+    fn an_experiment_goes_from_phase_to_phase() {
+        use ArmState::{CatchingUp, Live, Lost};
+        for (phase, baseline, candidate, secs, verdict, expected) in [
+            (Phase::CatchingUp, Live, CatchingUp, 99, false, Next::Stay),
+            (Phase::CatchingUp, Live, Live, 0, false, Next::Enter(Phase::WarmingUp)),
+            (Phase::WarmingUp, Live, Live, 4, false, Next::Stay),
+            (Phase::WarmingUp, Live, Live, 5, false, Next::Enter(Phase::Observing)),
+            (Phase::Observing, Live, Live, 59, false, Next::Stay),
+            (Phase::Observing, Live, Live, 30, true, Next::Conclude(None)),
+            (Phase::Observing, Live, Live, 60, false, Next::Conclude(None)),
+            (Phase::Observing, Lost, Live, 1, false, Next::Conclude(None)),
+            (Phase::Observing, Live, Lost, 1, false, Next::Conclude(None)),
+        ] {
+            let status = status(phase, baseline, candidate);
+            assert_eq!(step(&status, secs, false, verdict), expected, "{phase:?} {baseline:?} {candidate:?} {secs}");
+        }
+    }
+
+    #[test]
+    fn the_kill_switch_comes_before_everything() {
+        let status = status(Phase::Observing, ArmState::Lost, ArmState::Lost);
+        assert_eq!(step(&status, 60, true, true), Next::Halt);
+    }
+
+    #[test]
+    fn guardrails_trip_beyond_their_limit_and_not_before() {
+        let mut lagging = status(Phase::Observing, ArmState::Live, ArmState::Live);
+        lagging.arms[1].lag.seconds = 61.0;
+        let lag = |secs| Guardrails { max_lag: Some(Span::from_secs(secs)), ..Guardrails::default() };
+        assert_eq!(tripped(&lag(60), &lagging).unwrap().kind, Guardrail::Lag);
+        assert_eq!(tripped(&lag(62), &lagging), None);
+        lagging.arms[1].state = ArmState::CatchingUp;
+        assert_eq!(tripped(&lag(60), &lagging), None, "who is catching up is behind by nature");
+
+        let mut diverged = status(Phase::Observing, ArmState::Live, ArmState::Live);
+        diverged.arms[0].compared = 1000;
+        diverged.arms[0].divergence = BTreeMap::from([(DivergenceKind::Rows, 11)]);
+        let share =
+            |fraction| Guardrails { max_divergence: Some(Percent::from_fraction(fraction)), ..Guardrails::default() };
+        assert_eq!(tripped(&share(0.01), &diverged).unwrap().kind, Guardrail::Divergence);
+        assert_eq!(tripped(&share(0.02), &diverged), None);
+
+        let mut slow = status(Phase::Observing, ArmState::Live, ArmState::Live);
+        slow.production = ProductionStatus { overhead_p99_us: 2048, ..ProductionStatus::default() };
+        let overhead = Guardrails { max_production_overhead: Some(Span::from_millis(1)), ..Guardrails::default() };
+        assert_eq!(tripped(&overhead, &slow).unwrap().kind, Guardrail::ProductionOverhead);
+    }
+}

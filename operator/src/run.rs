@@ -1,0 +1,415 @@
+//! Runs one experiment on the local platform, from the first check to the last file: the order of the
+//! steps, and nothing that a step does itself.
+//!
+//! Whatever ends it (the verdict, a guardrail, the user, an error), production is direct again and
+//! nothing is left behind.
+
+pub mod control;
+pub mod cutting;
+mod finish;
+mod observing;
+mod promoting;
+pub mod state;
+mod verifying;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+use understudy_crds::{
+    ShadowExperiment,
+    condition::{ArmRole, ConditionReason, ConditionType, Outcome, Phase},
+    experiment::PromotionPolicy,
+    labels::BASELINE,
+    status::ShadowExperimentStatus,
+};
+use understudy_mirror::{
+    admin::{self, Verbs},
+    mirror::{Mirror, Settings},
+    stream::Address,
+};
+
+pub use self::finish::write_report;
+use self::{cutting::CutMade, state::State};
+use crate::{
+    analysis::{Analysis, criteria, wording},
+    error::{ErrorKind, Side, UserError},
+    platform::{Platform, local::experiment::LocalPlatform},
+    screen::{Ending, Moment, Progress, Screen},
+};
+
+/// How long the arms live behind production.
+const SHIFT: Duration = Duration::from_secs(1);
+
+/// How an experiment is run.
+pub struct Options {
+    /// The experiment.
+    pub experiment: ShadowExperiment,
+    /// Where results go.
+    pub out: PathBuf,
+    /// The results store.
+    pub store: String,
+    /// Where the admin HTTP listens, besides the control socket in `out`.
+    pub admin: Option<String>,
+    /// Promote a candidate that is Better, whatever the policy says.
+    pub promote: bool,
+    /// Compare all tables of worker and arms at the end.
+    pub verify: bool,
+    /// Leave the clones' files.
+    pub keep: bool,
+    /// The screen.
+    pub screen: Screen,
+}
+
+/// What a run ended with.
+#[derive(Debug)]
+pub struct Ended {
+    /// The last status.
+    pub status: ShadowExperimentStatus,
+    /// The report's page.
+    pub report: PathBuf,
+    /// The tables were compared, and some differ.
+    pub differs: bool,
+}
+
+/// What happens around a run, for those who have something to do with it (the demo).
+pub trait Companion: Send {
+    /// Clients may connect to the mirror.
+    fn mirror_ready(&mut self, address: std::net::SocketAddr) -> impl Future<Output = Result<(), UserError>> + Send;
+    /// The mirror will go away: clients have to leave it.
+    fn mirror_leaving(&mut self) -> impl Future<Output = Result<(), UserError>> + Send;
+    /// How many transactions the worker has served so far, where somebody counts.
+    fn transactions(&self) -> Option<u64>;
+}
+
+/// Nobody: the clients are the user's.
+#[derive(Debug, Clone, Copy)]
+pub struct Alone;
+
+impl Companion for Alone {
+    async fn mirror_ready(&mut self, _: std::net::SocketAddr) -> Result<(), UserError> {
+        Ok(())
+    }
+
+    async fn mirror_leaving(&mut self) -> Result<(), UserError> {
+        Ok(())
+    }
+
+    fn transactions(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// Runs an experiment. `halt` is thrown by Ctrl-C, by the admin HTTP, or by the caller.
+pub async fn run(
+    options: Options,
+    companion: &mut impl Companion,
+    halt: watch::Sender<bool>,
+) -> Result<Ended, UserError> {
+    finish::prepare_directory(&options.out)?;
+    let (mut platform, cleared) = LocalPlatform::open(&options.experiment, &options.out).await?;
+    if options.keep {
+        platform.keep();
+    }
+    for found in cleared {
+        options.screen.note(&format!("an earlier run had left something: {found}"));
+    }
+    for note in platform.notes() {
+        options.screen.note(note);
+    }
+    let mirror = start_mirror(&options, &platform)?;
+    let arms = arms(&options.experiment);
+    let state = State::new(Arc::clone(&mirror), arms.clone(), halt.clone());
+    let mut run = Run { options, platform: &mut platform, mirror, state, arms, halted: halt.subscribe() };
+    let result = run.steps(companion).await;
+    // In this order, whatever happened: nothing is captured, clients leave, clones go.
+    let left = run.leave(companion).await;
+    let torn_down = run.platform.teardown().await;
+    let ended = result?;
+    left?;
+    torn_down?;
+    Ok(ended)
+}
+
+fn start_mirror(options: &Options, platform: &LocalPlatform) -> Result<Arc<Mirror>, UserError> {
+    let spec = &options.experiment.spec;
+    let target = platform.worker().target();
+    let worker = Address::new(&target.host, platform.worker().port());
+    let mut settings = Settings::new(&target.listen, worker);
+    settings.shift = SHIFT;
+    if let Some(memory) = spec.capture.memory {
+        settings.memory_bytes = usize::try_from(memory.bytes()).unwrap_or(usize::MAX);
+    }
+    Mirror::start(&settings).map_err(|error| {
+        UserError::new(ErrorKind::InvalidField, Side::Host, "the mirror can't start")
+            .fact("listen", &target.listen)
+            .fact("reason", error)
+            .remedy("name a free port in spec.target.local.listen, or port 0 for any")
+            .nothing_changed()
+    })
+}
+
+fn arms(experiment: &ShadowExperiment) -> Vec<(String, ArmRole)> {
+    let candidates = experiment.spec.candidates.iter().map(|c| (c.name.clone(), ArmRole::Candidate));
+    std::iter::once((BASELINE.to_owned(), ArmRole::Baseline)).chain(candidates).collect()
+}
+
+struct Run<'a> {
+    options: Options,
+    platform: &'a mut LocalPlatform,
+    mirror: Arc<Mirror>,
+    state: State,
+    arms: Vec<(String, ArmRole)>,
+    halted: watch::Receiver<bool>,
+}
+
+impl Run<'_> {
+    async fn steps(&mut self, companion: &mut impl Companion) -> Result<Ended, UserError> {
+        let control = control::Control::open(&self.options.out, &self.name(), self.state.clone())?;
+        let result = self.until_concluded(companion).await;
+        drop(control);
+        result
+    }
+
+    fn name(&self) -> String {
+        self.options.experiment.metadata.name.clone().unwrap_or_default()
+    }
+
+    async fn until_concluded(&mut self, companion: &mut impl Companion) -> Result<Ended, UserError> {
+        self.announce(companion).await?;
+        let mut books = finish::Books::open(&self.options, self.platform).await?;
+        let result = match self.prepare_arms(companion).await {
+            Ok(true) => self.observe_and_judge(&mut books).await,
+            Ok(false) => Ok(false),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &result {
+            self.state.enter(Phase::Failed);
+            let reason = error.kind.condition_reason();
+            self.state.condition(ConditionType::Concluded, false, reason, &error.what);
+            self.state.event("failed", &error.what);
+        } else if self.state.is_halted() {
+            self.state.enter(Phase::Halted);
+            let by = ConditionReason::HaltedByUser;
+            self.state.condition(ConditionType::Concluded, false, by, "halted by the user");
+            self.state.event("halted", "production is direct");
+            self.options.screen.note("halted: nothing is mirrored any more");
+        }
+        let written = books.close(&self.state, &self.mirror).await;
+        let differs = result?;
+        let report = written?;
+        Ok(Ended { status: self.state.status(), report, differs })
+    }
+
+    async fn announce(&mut self, companion: &mut impl Companion) -> Result<(), UserError> {
+        let address = self.mirror.address;
+        if let Some(listen) = self.options.admin.clone() {
+            let router = admin::router(Arc::new(self.state.clone()), Verbs::Refused);
+            let bound = admin::serve_tcp(&listen, router, std::future::pending()).await.map_err(|error| {
+                UserError::new(ErrorKind::InvalidField, Side::Host, "the admin HTTP can't listen")
+                    .fact("address", &listen)
+                    .fact("reason", crate::error::plain_io(&error))
+                    .remedy("name a free port with --admin")
+                    .nothing_changed()
+            })?;
+            self.options.screen.note(&format!("admin HTTP on http://{bound}"));
+        }
+        let step = self.options.screen.step("mirror");
+        companion.mirror_ready(address).await?;
+        step.done(&format!("mirror listening on {address}"));
+        self.state.condition(ConditionType::Mirroring, true, ConditionReason::AsPlanned, "relaying and capturing");
+        self.state.event("mirror", &format!("in front of {}", self.platform.worker().label()));
+        Ok(())
+    }
+
+    /// Clones, cut, candidate, replay. `false`: halted on the way.
+    async fn prepare_arms(&mut self, companion: &impl Companion) -> Result<bool, UserError> {
+        self.state.enter(Phase::Cloning);
+        let mut halted = self.halted.clone();
+        let prepared = async {
+            self.seed(companion).await?;
+            let made = self.cut().await?;
+            self.start_arms(made).await
+        };
+        tokio::select! {
+            result = prepared => result.map(|()| true),
+            // The sender lives as long as the state does.
+            _ = halted.wait_for(|halted| *halted) => Ok(false),
+        }
+    }
+
+    async fn seed(&mut self, companion: &impl Companion) -> Result<(), UserError> {
+        let step = self.options.screen.step("clones");
+        let before = companion.transactions();
+        let (sender, mut copied) = tokio::sync::mpsc::unbounded_channel();
+        let on_progress: crate::platform::OnProgress = Arc::new(move |arm, now| {
+            // Nobody looks any more: the step is over.
+            let _ = sender.send((arm.to_owned(), now));
+        });
+        let mut arms = BTreeMap::new();
+        let bytes = self.platform.facts().data_bytes;
+        let seeding = self.platform.seed(on_progress);
+        tokio::pin!(seeding);
+        loop {
+            tokio::select! {
+                result = &mut seeding => break result?,
+                Some((arm, now)) = copied.recv() => {
+                    arms.insert(arm, (now.done_bytes, now.total_bytes));
+                    let (done, total) = arms.values().fold((0, 0), |(d, t), (done, total)| (d + done, t + total));
+                    step.progress(Progress::Bytes { done, total });
+                }
+            }
+        }
+        let mut message = format!("{} × {} by base backup", self.arms.len(), crate::screen::bytes(bytes));
+        if let (Some(before), Some(after)) = (before, companion.transactions()) {
+            let served = crate::screen::count(after.saturating_sub(before));
+            message.push_str(&format!(", while the worker served {served} transactions"));
+        }
+        step.done(&message);
+        self.state.event("clones", &message);
+        Ok(())
+    }
+
+    async fn cut(&mut self) -> Result<CutMade, UserError> {
+        let step = self.options.screen.step("cut");
+        self.platform.prepare_cut().await?;
+        let policy = self.options.experiment.spec.capture.direct;
+        let direct = cutting::drain_direct(self.platform, &self.mirror, policy, |busy| {
+            let who: Vec<_> = busy.iter().map(|s| format!("{} ({})", s.application, s.pid)).collect();
+            step.progress(Progress::Doing(format!("waiting for direct transactions to end: {}", who.join(", "))));
+        })
+        .await?;
+        let max_pause = self.options.experiment.spec.cut.max_pause.duration();
+        let made = cutting::make(self.platform, &self.mirror, &self.arms, max_pause).await?;
+        let status = &made.status;
+        let carried = match status.carried_over {
+            0 => "no transaction was open".to_owned(),
+            1 => "1 open transaction carried over".to_owned(),
+            n => format!("{n} open transactions carried over"),
+        };
+        let message = format!("at {}: production paused {} ms, {carried}", status.lsn, status.pause_ms);
+        step.done(&message);
+        self.state.event("cut", &message);
+        if !direct.is_empty() {
+            let note = format!(
+                "{} direct sessions on the worker bypass the mirror; their writes are watched for",
+                direct.len()
+            );
+            self.options.screen.note(&note);
+            self.state.event("direct", &note);
+        }
+        Ok(made)
+    }
+
+    async fn start_arms(&mut self, made: CutMade) -> Result<(), UserError> {
+        let step = self.options.screen.step("candidate");
+        step.progress(Progress::Doing("the clones recover to the cut".to_owned()));
+        let recovered = self.platform.cut(&made.probe, &made.in_doubt()).await?;
+        let endpoints = self.platform.endpoints();
+        let texts = endpoints.iter().map(|e| (e.name.clone(), e.text.clone())).collect();
+        self.state.cut_done(made.status.clone(), texts);
+        let message = self.change();
+        step.progress(Progress::Doing(message.clone()));
+        self.platform.apply().await?;
+        if self.options.experiment.spec.candidates.is_empty() {
+            step.end(Ending::Done, "none: the baseline alone, to see the noise (A/A)");
+        } else {
+            step.done(&message);
+        }
+        self.state.event("candidate", &message);
+        for endpoint in endpoints {
+            let committed = recovered.get(&endpoint.name).map(|r| made.committed(r)).unwrap_or_default();
+            let address = Address::Unix { directory: endpoint.socket_dir, port: endpoint.port };
+            self.mirror.start_arm(&made.to_start, &endpoint.name, address, committed).map_err(|error| {
+                UserError::new(ErrorKind::Exited, Side::Host, "an arm can't start").fact("reason", error)
+            })?;
+        }
+        self.state.enter(Phase::CatchingUp);
+        self.state.condition(
+            ConditionType::Cloned,
+            true,
+            ConditionReason::AsPlanned,
+            "the arms live on mirrored traffic",
+        );
+        Ok(())
+    }
+
+    /// The candidates in a line: `user-id-index: CREATE INDEX …, random_page_cost = 1.1`.
+    fn change(&self) -> String {
+        let candidates = self.options.experiment.spec.candidates.iter().map(|candidate| {
+            let sql = candidate.sql.iter().flat_map(|sql| sql.apply.iter().cloned());
+            let parameters = candidate.parameters.iter().map(|(name, value)| format!("{name} = {value}"));
+            let storage = candidate.storage.iter().flat_map(|s| s.directory.iter()).map(|d| format!("data in {d}"));
+            let binaries = candidate.binaries.iter().map(|b| format!("binaries of {b}"));
+            let parts: Vec<String> = sql.chain(parameters).chain(storage).chain(binaries).collect();
+            format!("{}: {}", candidate.name, if parts.is_empty() { "no change".into() } else { parts.join(", ") })
+        });
+        candidates.collect::<Vec<_>>().join("; ")
+    }
+
+    /// From catching up to the verdict and, if it is to be, the promotion. Whether tables differ.
+    async fn observe_and_judge(&mut self, books: &mut finish::Books) -> Result<bool, UserError> {
+        let observed = self.observe(books).await?;
+        let Some(analysis) = observed else { return Ok(false) };
+        let status = self.state.status();
+        let verdict = status.verdict.clone();
+        if let Some(verdict) = &verdict {
+            self.options.screen.verdict(verdict);
+            self.state.event("verdict", &verdict.message);
+        }
+        let wanted =
+            self.options.promote || self.options.experiment.spec.promotion.policy == PromotionPolicy::Automatic;
+        let winner = verdict.filter(|v| v.outcome == Outcome::Better).and_then(|v| v.candidate);
+        match winner {
+            Some(candidate) if wanted => self.promote(&candidate, &analysis, books).await?,
+            Some(candidate) => {
+                let name = self.name();
+                let next = format!("{candidate} is ready; `understudy promote {name}` puts it on the worker");
+                self.options.screen.note(&next);
+            }
+            None if wanted => self.options.screen.note("nothing is promoted: only a candidate that is Better is"),
+            None => {}
+        }
+        if self.options.verify { self.verify().await } else { Ok(false) }
+    }
+
+    /// The arms are forgotten, clients leave, the mirror ends.
+    async fn leave(&mut self, companion: &mut impl Companion) -> Result<(), UserError> {
+        let step = self.options.screen.step("cleaned up");
+        self.mirror.halt();
+        let left = companion.mirror_leaving().await;
+        let mirror = Arc::clone(&self.mirror);
+        let stopped = tokio::task::spawn_blocking(move || mirror.stop()).await;
+        step.done("clones removed, clients direct again");
+        left?;
+        stopped.map_err(|e| UserError::new(ErrorKind::Exited, Side::Host, "the mirror ended early").fact("reason", e))
+    }
+
+    fn moment(&self) -> Moment {
+        let schedule = &self.options.experiment.spec.schedule;
+        let elapsed = self.state.in_phase();
+        let (planned, minimum) = match self.state.status().phase {
+            Phase::WarmingUp => (schedule.warm_up.duration(), None),
+            Phase::Observing => (schedule.maximum.duration(), Some(schedule.minimum.duration())),
+            _ => (Duration::ZERO, None),
+        };
+        Moment {
+            elapsed,
+            planned,
+            verdict_in: minimum.map(|m| m.saturating_sub(elapsed)).filter(|left| !left.is_zero()),
+        }
+    }
+
+    fn criteria(&self) -> Vec<understudy_crds::experiment::Criterion> {
+        criteria::of(&self.options.experiment.spec)
+    }
+}
+
+/// A line about how an observation went.
+fn observed(analysis: &Analysis) -> String {
+    let counts = analysis.counts(understudy_crds::labels::PRODUCTION);
+    format!(
+        "{} of production's traffic, {} statements",
+        wording::duration(analysis.elapsed()),
+        wording::count(counts.all())
+    )
+}

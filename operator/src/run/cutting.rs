@@ -1,0 +1,168 @@
+//! Makes the exact cut (design §6): closes the mirror's gate, asks the worker, decides, and opens the
+//! gate again; as often as it takes. Production waits no longer than `maxPause` each time.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep, timeout};
+use understudy_crds::{condition::ArmRole, experiment::DirectSessions, status::CutStatus};
+use understudy_mirror::{
+    capture::exchange::SessionId,
+    cut::{Cut, CutError, InFlight},
+    mirror::{ArmsToStart, Mirror},
+};
+
+use crate::{
+    error::{ErrorKind, Side, UserError},
+    platform::{
+        Platform,
+        local::{
+            cut::{CutDecision, CutProbe, Fate, decide},
+            direct::DirectSession,
+            recovery::Recovered,
+        },
+    },
+};
+
+/// For so long the cut is tried.
+const CUT_LIMIT: Duration = Duration::from_secs(120);
+/// Between two attempts: production catches its breath.
+const PAUSE_BETWEEN: Duration = Duration::from_millis(250);
+
+/// A cut that holds.
+pub struct CutMade {
+    /// Arms whose log has begun.
+    pub to_start: ArmsToStart,
+    /// What the worker said at that moment.
+    pub probe: CutProbe,
+    /// For the status.
+    pub status: CutStatus,
+    /// What was under way.
+    pub in_flight: Vec<InFlight>,
+    fates: BTreeMap<i32, Fate>,
+}
+
+impl CutMade {
+    /// The transactions that only the clones can settle.
+    pub fn in_doubt(&self) -> Vec<u64> {
+        self.fates
+            .values()
+            .filter_map(|fate| match fate {
+                Fate::Ask(xid) => Some(*xid),
+                Fate::NotCommitted => None,
+            })
+            .collect()
+    }
+
+    /// The sessions whose transaction in doubt a clone has.
+    pub fn committed(&self, recovered: &Recovered) -> HashSet<SessionId> {
+        self.in_flight
+            .iter()
+            .filter(|flight| match self.fates.get(&flight.backend_pid) {
+                Some(Fate::Ask(xid)) => recovered.committed.get(xid) == Some(&true),
+                Some(Fate::NotCommitted) | None => false,
+            })
+            .map(|flight| flight.session)
+            .collect()
+    }
+}
+
+/// Makes a cut for all arms at once.
+pub async fn make<P: Platform>(
+    platform: &P,
+    mirror: &Mirror,
+    arms: &[(String, ArmRole)],
+    max_pause: Duration,
+) -> Result<CutMade, UserError> {
+    mirror.prepare_cut().await.map_err(|e| gone(&e))?;
+    let made = attempts(platform, mirror, arms, max_pause).await;
+    mirror.release_cut();
+    made
+}
+
+async fn attempts<P: Platform>(
+    platform: &P,
+    mirror: &Mirror,
+    arms: &[(String, ArmRole)],
+    max_pause: Duration,
+) -> Result<CutMade, UserError> {
+    let until = Instant::now() + CUT_LIMIT;
+    let (mut attempts, mut last) = (0, String::new());
+    while Instant::now() < until {
+        attempts += 1;
+        match attempt(platform, mirror, max_pause).await? {
+            Ok((probe, cut, fates)) => {
+                let to_start = mirror.arms_at(&cut, arms).map_err(|e| gone(&e))?;
+                let status = CutStatus {
+                    lsn: probe.lsn.to_string(),
+                    pause_ms: (cut.pause.as_secs_f64() * 1e4).round() / 10.0,
+                    attempts,
+                    carried_over: i32::try_from(cut.carried_over).unwrap_or(i32::MAX),
+                };
+                return Ok(CutMade { to_start, probe, status, in_flight: cut.in_flight, fates });
+            }
+            Err(why) => last = why,
+        }
+        sleep(PAUSE_BETWEEN).await;
+    }
+    Err(UserError::new(ErrorKind::CutFailed, Side::Worker, "no moment was found for the cut")
+        .fact("attempts", attempts)
+        .fact("last", last)
+        .fact("pause", format!("{} ms at most", max_pause.as_millis()))
+        .remedy("allow a longer spec.cut.maxPause, or try again when fewer long transactions write"))
+}
+
+type Held = (CutProbe, Cut, BTreeMap<i32, Fate>);
+
+/// One attempt; why it does not hold, if it does not.
+async fn attempt<P: Platform>(
+    platform: &P,
+    mirror: &Mirror,
+    max_pause: Duration,
+) -> Result<Result<Held, String>, UserError> {
+    let gate = mirror.close_gate(max_pause).await;
+    if gate.in_flight.iter().any(|flight| flight.pipelined) {
+        return Ok(Err("several exchanges of one session were under way".to_owned()));
+    }
+    let Ok(probe) = timeout(gate.left(), platform.probe()).await else {
+        return Ok(Err("the worker did not answer within the pause".to_owned()));
+    };
+    let probe = probe?;
+    let pids: Vec<i32> = gate.in_flight.iter().map(|flight| flight.backend_pid).collect();
+    match decide(&pids, &probe.before, &probe.after, gate.ended_since() > 0) {
+        CutDecision::Retry(reason) => Ok(Err(format!("{reason:?}"))),
+        CutDecision::Holds(fates) => match gate.seal() {
+            Some(cut) => Ok(Ok((probe, cut, fates))),
+            None => Ok(Err("an exchange ended while the worker was asked".to_owned())),
+        },
+    }
+}
+
+fn gone(error: &CutError) -> UserError {
+    UserError::new(ErrorKind::CutFailed, Side::Host, "the mirror can't make a cut").fact("reason", error)
+}
+
+/// Deals with sessions that reach the worker around the mirror, as the experiment says: a transaction
+/// that is open in one of them at the cut could commit something that nobody plays.
+pub async fn drain_direct<P: Platform>(
+    platform: &P,
+    mirror: &Mirror,
+    policy: DirectSessions,
+    mut waiting: impl FnMut(&[DirectSession]),
+) -> Result<Vec<DirectSession>, UserError> {
+    loop {
+        let found = platform.direct_sessions(&mirror.backend_pids()).await?;
+        let busy: Vec<DirectSession> = found.iter().filter(|s| s.in_transaction || s.writing).cloned().collect();
+        match policy {
+            DirectSessions::Ignore => return Ok(found),
+            DirectSessions::Terminate if !found.is_empty() => {
+                platform.terminate_direct(&found).await?;
+            }
+            DirectSessions::Terminate | DirectSessions::Wait if busy.is_empty() => return Ok(found),
+            DirectSessions::Wait | DirectSessions::Terminate => waiting(&busy),
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+}
