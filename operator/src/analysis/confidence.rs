@@ -4,11 +4,11 @@
 //! Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, *Time-uniform central limit theory and asymptotic
 //! confidence sequences* (Annals of Statistics 52, 2024; arXiv 2103.06476, theorem 2.2). For a
 //! correlated series the variance in it is the long-run variance (their section on dependence; the
-//! estimate is [`super::noise`]).
+//! estimate is `noise.rs`).
 //!
 //! The theorem is asymptotic and takes the variance as known. With few effective samples it is
-//! neither, so the interval is widened while the effective sample size is small ([`FULL_TRUST`],
-//! [`WIDENING`]). Of 2,000 simulated A/A series, looked at after each of 400 blocks (300 series and
+//! neither, so the interval is widened while the effective sample size is small (`FULL_TRUST`,
+//! `WIDENING`). Of 2,000 simulated A/A series, looked at after each of 400 blocks (300 series and
 //! 4,000 blocks in brackets), these shares ever excluded zero; and a real difference of −70 % was found
 //! after so many blocks (median, 90th percentile of 1,000 series):
 //!
