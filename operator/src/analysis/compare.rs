@@ -110,8 +110,8 @@ impl Tracker {
     pub(super) fn effect(&self) -> Option<Effect> {
         self.known.map(|known| Effect {
             delta: relative(known.mean),
-            low: relative(known.low()),
-            high: relative(known.high()),
+            low: relative(known.low),
+            high: relative(known.high),
         })
     }
 }

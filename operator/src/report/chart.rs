@@ -78,12 +78,14 @@ impl Panel {
         self.label(f64::midpoint(LEFT, WIDTH - RIGHT), HEIGHT - 8.0, "middle", "axis", title);
     }
 
-    /// A line across at a value, with a label at its right end, above it.
+    /// A line across at a value, with a label at its right end: above it, or below if it lies below zero,
+    /// where the line of no difference is above.
     pub(super) fn rule(&mut self, value: f64, class: &str, label: &str) {
         let (y, right) = (self.y.at(value), WIDTH - RIGHT);
         self.element(&format!(r#"<path class="rule {class}" d="M{LEFT} {y:.1}H{right}"/>"#));
         if !label.is_empty() {
-            self.label(right - 2.0, y - 5.0, "end", "tick note", label);
+            let beside = if value < 0.0 { y + 15.0 } else { y - 6.0 };
+            self.label(right - 2.0, beside, "end", "tick note", label);
         }
     }
 

@@ -83,7 +83,7 @@ impl Page {
         let forests = forest::forests(report, colour_of);
         Self {
             when: when(report),
-            hypothesis: spec.hypothesis.clone().unwrap_or_else(|| question(report)),
+            hypothesis: unbroken(&spec.hypothesis.clone().unwrap_or_else(|| question(report))),
             headline: findings::headline(report),
             findings: findings::findings(report),
             checks: trust::checks(report),
@@ -142,7 +142,24 @@ fn moment(at: &str) -> String {
 }
 
 fn event(event: &TimelineEvent) -> Event {
-    Event { time: moment(&event.at), step: event.step.clone(), message: event.message.clone() }
+    Event { time: moment(&event.at), step: event.step.clone(), message: unbroken(&event.message) }
+}
+
+/// Text whose numbers stay with their units at the end of a line.
+pub(super) fn unbroken(text: &str) -> String {
+    const NARROW_NO_BREAK_SPACE: char = '\u{202f}';
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(' ') {
+        out.push_str(before);
+        let unit = after.split([' ', ',', ';', ']', '.']).next().unwrap_or_default();
+        let number = before.ends_with(|c: char| c.is_ascii_digit());
+        let bound = number && matches!(unit, "%" | "µs" | "ms" | "s" | "min" | "h" | "d" | "MB" | "GB" | "MiB" | "GiB");
+        out.push(if bound { NARROW_NO_BREAK_SPACE } else { ' ' });
+        rest = after;
+    }
+    out.push_str(rest);
+    out
 }
 
 fn plans(report: &Report) -> Vec<Plans> {
@@ -192,4 +209,18 @@ fn document(report: &Report) -> String {
     let mut experiment = report.experiment.clone();
     experiment.status = None;
     serde_saphyr::to_string(&experiment).unwrap_or_else(|error| format!("# not printable: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stay_with_their_units() {
+        assert_eq!(
+            unbroken("reads p95 −74.5 %, criterion was −15 %; 2.7 ms"),
+            "reads p95 −74.5\u{202f}%, criterion was −15\u{202f}%; 2.7\u{202f}ms"
+        );
+        assert_eq!(unbroken("12 transactions in 3 steps % x"), "12 transactions in 3 steps % x");
+    }
 }

@@ -55,8 +55,9 @@ fn the_page_answers_in_the_order_of_the_questions() {
         let at = rest.find(expected).unwrap_or_else(|| panic!("`{expected}` is missing or in the wrong place"));
         rest = &rest[at..];
     }
-    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/report-example.html");
-    std::fs::write(example, &page).unwrap();
+    let target = concat!(env!("CARGO_MANIFEST_DIR"), "/../target");
+    std::fs::create_dir_all(target).unwrap();
+    std::fs::write(format!("{target}/report-example.html"), &page).unwrap();
 }
 
 #[test]

@@ -8,6 +8,7 @@ use understudy_crds::{
     status::ArmStatus,
 };
 
+use super::page::unbroken;
 use crate::analysis::{
     verdict::{AGREEMENT, DEFAULT_DIVERGENCE, LARGEST_LAG_SECONDS},
     wording,
@@ -33,6 +34,9 @@ pub(super) fn checks(report: &Report) -> Vec<Check> {
         checks.push(lag(&arms, report.environment.shift_ms));
     }
     checks.push(production(report));
+    for check in &mut checks {
+        check.detail = unbroken(&check.detail);
+    }
     checks
 }
 

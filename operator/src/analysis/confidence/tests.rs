@@ -71,7 +71,7 @@ fn decided_at(noise: Noise, effect: f64, blocks: usize, seed: u64) -> Option<usi
     differences(noise, blocks, seed).into_iter().enumerate().find_map(|(block, difference)| {
         sequence.push(difference + effect);
         let interval = sequence.interval()?;
-        (interval.low() > 0.0 || interval.high() < 0.0).then_some(block + 1)
+        (interval.low > 0.0 || interval.high < 0.0).then_some(block + 1)
     })
 }
 
@@ -172,5 +172,32 @@ fn what_is_not_a_number_is_left_out() {
         sequence.push(f64::INFINITY);
     }
     let interval = sequence.interval().unwrap();
-    assert!(interval.mean.is_finite() && interval.half_width.is_finite());
+    assert!(interval.low.is_finite() && interval.high.is_finite());
+}
+
+#[test]
+fn a_difference_that_changes_is_followed() {
+    let mut sequence = MeanSequence::new(FALSE_VERDICTS);
+    for (block, noise) in differences(Noise::Ar1(0.0), 600, 1).into_iter().enumerate() {
+        sequence.push(noise + if block < 200 { -0.5 } else { 0.5 });
+        if let Some(MeanInterval { mean, low, high, .. }) = sequence.interval() {
+            assert!(low <= mean && mean <= high, "at {block}");
+        }
+    }
+    assert!(sequence.interval().unwrap().high > 0.0, "what was clear at first is not so any more");
+}
+
+#[test]
+fn what_is_known_is_not_lost_from_one_block_to_the_next() {
+    for seed in 0..20 {
+        let mut sequence = MeanSequence::new(FALSE_VERDICTS);
+        for difference in differences(Noise::Ar1(0.0), 100, seed) {
+            let before = sequence.interval();
+            sequence.push(difference);
+            if let (Some(before), Some(now)) = (before, sequence.interval()) {
+                assert!(now.high - now.low <= (before.high - before.low) * 3.0, "seed {seed}");
+            }
+        }
+        assert!(sequence.interval().is_some(), "seed {seed}");
+    }
 }

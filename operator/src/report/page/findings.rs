@@ -9,7 +9,10 @@ use understudy_crds::{
     status::{Comparison, Verdict},
 };
 
-use super::super::{curves::capital, forest::StripScale};
+use super::{
+    super::{curves::capital, forest::StripScale},
+    unbroken,
+};
 use crate::analysis::{
     criteria::{self, Decision, decide, is_about, is_improvement, same_quantile, threshold},
     wording,
@@ -43,7 +46,7 @@ pub(super) fn headline(report: &Report) -> Headline {
         Outcome::Invalid => ("Invalid", "bad"),
     };
     let candidate = candidate.clone().unwrap_or_default();
-    Headline { word, tone, candidate, sentence: format!("{}.", capital(message)) }
+    Headline { word, tone, candidate, sentence: unbroken(&format!("{}.", capital(message))) }
 }
 
 /// One difference between a candidate and the baseline, with what was asked.
