@@ -65,7 +65,7 @@ pub fn run(shared: &Arc<ArmShared>, start: Start) {
         Err(error) => return shared.lose(&format!("no runtime for the arm: {error}")),
     };
     let local = LocalSet::new();
-    local.block_on(&runtime, Driver::new(shared, start).run());
+    local.block_on(&runtime, async { Driver::new(shared, start).run().await });
 }
 
 struct Driver<'a> {
