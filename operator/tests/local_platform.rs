@@ -181,6 +181,23 @@ async fn an_unfit_worker_is_told_before_anything_is_made() {
 }
 
 #[tokio::test]
+async fn refused_replication_is_told_before_anything_is_made() {
+    let cluster = Cluster::builder().hba("local all all trust\nhost all all 127.0.0.1/32 trust\n").start().await;
+    let work = work_directory();
+    let over_tcp = experiment(target(&cluster), vec![]);
+    let socket = LocalTarget { host: cluster.socket_dir().display().to_string(), ..target(&cluster) };
+    let over_socket = experiment(socket, vec![]);
+    for (document, line) in [(over_tcp, "host replication postgres"), (over_socket, "local replication postgres")] {
+        let error = LocalPlatform::open(&document, work.path()).await.expect_err("no replication");
+        assert_eq!(error.kind, ErrorKind::Refused);
+        let text = error.to_string();
+        assert!(text.contains("no pg_hba.conf entry") && text.contains(line), "{text}");
+        assert!(text.ends_with("nothing was changed"), "{text}");
+    }
+    assert_eq!(entries(work.path()), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
 async fn a_server_that_survived_its_run_is_stopped_by_the_next() {
     let cluster = Cluster::start().await;
     let work = work_directory();
