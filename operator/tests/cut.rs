@@ -83,7 +83,7 @@ async fn ids(client: &tokio_postgres::Client) -> BTreeSet<i32> {
 async fn what_was_committed_before_the_cut_is_on_the_clone_and_nothing_else() {
     const TRIALS: u16 = 4;
     let cluster = worker_with_table().await;
-    let writers = Writers::start(&cluster, 8).await;
+    let writers = Writers::start(&cluster, 4).await;
     writers.until(200).await;
     let hold = WalHold::take(&worker(&cluster), TRIALS.into(), 1 << 30).await.expect("held WAL");
     let prober = CutProber::open(&worker(&cluster), &["postgres".to_owned()]).await.expect("a prober");

@@ -26,7 +26,7 @@ use super::{
     facts::WorkerFacts,
     leftovers::{Cleared, Leftovers},
     parameters::check_parameters,
-    place::{Place, can_enter, disk_space, random_name},
+    place::{Place, can_enter, disk_space, random_name, remove_tree},
     preflight::{self, Needs, clones_at_once},
     promotion::{self, Promoted, RestartWorker},
     recovery::Recovered,
@@ -64,6 +64,8 @@ pub struct LocalPlatform {
     place: Place,
     account: Account,
     leftovers: Arc<Leftovers>,
+    /// Whether nobody else makes things in the work directory.
+    alone: bool,
     notes: Vec<String>,
 }
 
@@ -71,6 +73,18 @@ impl LocalPlatform {
     /// Locks the work directory, clears what earlier runs left in it (and says what that was), and
     /// checks that the experiment can be done. Nothing is changed when it can't.
     pub async fn open(experiment: &ShadowExperiment, directory: &Path) -> Result<(Self, Vec<Cleared>), UserError> {
+        let (leftovers, cleared) = Leftovers::find_and_clear(directory)?;
+        let platform = Self::open_in(experiment, directory, Arc::new(leftovers)).await?;
+        Ok((Self { alone: true, ..platform }, cleared))
+    }
+
+    /// The same in a work directory that is locked already, beside other things that its owner makes
+    /// there. [`Platform::teardown`] then leaves those alone.
+    pub async fn open_in(
+        experiment: &ShadowExperiment,
+        directory: &Path,
+        leftovers: Arc<Leftovers>,
+    ) -> Result<Self, UserError> {
         let Target { local: Some(target), .. } = &experiment.spec.target else {
             return Err(UserError::new(
                 ErrorKind::InvalidField,
@@ -81,7 +95,6 @@ impl LocalPlatform {
             .nothing_changed());
         };
         let account = Account::detect()?;
-        let (leftovers, cleared) = Leftovers::find_and_clear(directory)?;
         let worker = Worker::new(target)?;
         let session = worker.connect().await?;
         let facts = Arc::new(WorkerFacts::read(&session).await?);
@@ -98,11 +111,12 @@ impl LocalPlatform {
             facts,
             place,
             account,
-            leftovers: Arc::new(leftovers),
+            leftovers,
+            alone: false,
         };
         platform.plan(experiment).await?;
         platform.check(&target.listen).await?;
-        Ok((platform, cleared))
+        Ok(platform)
     }
 
     /// What the user should know before the experiment starts.
@@ -423,7 +437,16 @@ impl Platform for LocalPlatform {
             arm.server_mut().stop_immediately().await;
         }
         self.arms.clear();
-        self.leftovers.teardown()
+        if self.alone {
+            return self.leftovers.teardown();
+        }
+        let own = self.specs.iter().map(|spec| &spec.directory).chain([&self.place.data, &self.place.sockets]);
+        let mut cleared = Vec::new();
+        for directory in own.filter(|directory| directory.exists()) {
+            remove_tree(directory)?;
+            cleared.push(Cleared::Removed(directory.clone()));
+        }
+        Ok(cleared)
     }
 }
 
