@@ -12,7 +12,7 @@ use std::{
 };
 
 use tokio::task::JoinSet;
-use understudy_harness::{Cluster, seed_arm, wait_until, worker};
+use understudy_harness::{Cluster, arm_spec, seed_arm, wait_until, worker};
 use understudy_operator::platform::local::{
     arm::Arm,
     cut::{CutDecision, Fate, RetryReason, SequenceValue, decide},
@@ -74,44 +74,55 @@ async fn worker_with_table() -> Cluster {
     cluster
 }
 
-async fn ids(client: &tokio_postgres::Client, condition: &str) -> BTreeSet<i32> {
-    let rows = client.query(&format!("SELECT id FROM public.t WHERE {condition}"), &[]).await.expect("rows");
+async fn ids(client: &tokio_postgres::Client) -> BTreeSet<i32> {
+    let rows = client.query("SELECT id FROM public.t", &[]).await.expect("rows");
     rows.iter().map(|row| row.get(0)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_committed_before_the_cut_is_on_the_clone_and_nothing_else() {
+    const TRIALS: u16 = 4;
     let cluster = worker_with_table().await;
-    let writers = Writers::start(&cluster, 8).await;
+    let writers = Writers::start(&cluster, 4).await;
     writers.until(200).await;
-    let hold = WalHold::take(&worker(&cluster), 1, 1 << 30).await.expect("held WAL");
-    let mut arm = seed_arm(&cluster, "baseline", &[]).await.expect("a clone under load");
+    let hold = WalHold::take(&worker(&cluster), TRIALS.into(), 1 << 30).await.expect("held WAL");
     let prober = CutProber::open(&worker(&cluster), &["postgres".to_owned()]).await.expect("a prober");
+    let mut cuts = Vec::new();
+    for trial in 0..TRIALS {
+        let mut spec = arm_spec(&cluster, &format!("trial-{trial}"), &[]).await;
+        spec.identity.port = 5433 + trial;
+        let arm = Arm::seed(spec, |_, _, _| Ok(()), |_| ()).await.expect("a clone under load");
+        arm.wait_streaming().await.expect("streaming");
+        let paused = arm.pause().await.expect("paused");
+        writers.until(50).await;
+        let probe = prober.probe().await.expect("a probe");
+        assert!(paused <= probe.lsn);
+        cuts.push((arm, probe));
+    }
     writers.until(200).await;
-
-    let paused = arm.pause().await.expect("paused");
-    writers.until(50).await;
-    let probe = prober.probe().await.expect("a probe");
-    assert!(paused <= probe.lsn);
-    // No gate here: every backend may be anywhere, and each transaction with a number can be asked for.
-    let asked: Vec<u64> = probe.before.iter().chain(&probe.after).filter_map(|a| a.xid).collect();
-    writers.until(200).await;
-    let recovered = arm.recover_to(probe.lsn, &asked, prober.session(), |_, _| Ok(())).await.expect("recovered");
+    let mut trials = Vec::new();
+    for (mut arm, probe) in cuts {
+        // No gate here: a backend may be anywhere, and every transaction with a number can be asked for.
+        let ask: Vec<u64> = probe.before.iter().chain(&probe.after).filter_map(|a| a.xid).collect();
+        let recovered = arm.recover_to(probe.lsn, &ask, prober.session(), |_, _, _| Ok(())).await.expect("recovered");
+        let session = arm.connect().await.expect("a session");
+        trials.push((probe.lsn, recovered, ids(session.client()).await));
+    }
     writers.stop().await;
 
-    let on_arm = arm.connect().await.expect("a session");
-    let clone = ids(on_arm.client(), "true").await;
-
-    // The truth, from the worker's own WAL: rows whose commit record begins before the cut.
-    let truth = committed_before(&cluster, probe.lsn).await;
     let production = cluster.connect().await;
     let all = production.query("SELECT id, xmin::text::bigint FROM t", &[]).await.expect("rows");
-    let expected: BTreeSet<i32> =
-        all.iter().filter(|row| truth.contains(&row.get::<_, i64>(1))).map(|row| row.get(0)).collect();
-    assert_eq!(clone, expected);
-    for (xid, committed) in recovered.committed {
-        let xid = i64::try_from(xid).expect("small");
-        assert_eq!(committed, truth.contains(&xid), "transaction {xid}");
+    for (cut, recovered, clone) in trials {
+        // The truth, from the worker's own WAL: rows whose commit record begins before the cut.
+        let before = committed_before(&cluster, cut).await;
+        let expected: BTreeSet<i32> =
+            all.iter().filter(|row| before.contains(&row.get::<_, i64>(1))).map(|row| row.get(0)).collect();
+        assert!(expected.len() < all.len(), "rows came after the cut");
+        assert_eq!(clone, expected, "{cut}");
+        for (xid, committed) in recovered.committed {
+            let xid = i64::try_from(xid).expect("small");
+            assert_eq!(committed, before.contains(&xid), "{cut}: transaction {xid}");
+        }
     }
     let slot = hold.slot().to_owned();
     drop(hold);
@@ -155,7 +166,7 @@ async fn a_row_just_before_the_cut_is_there_and_one_just_after_is_not() {
     client.execute("INSERT INTO t (lsn) VALUES ('0/1')", &[]).await.expect("before");
     let probe = prober.probe().await.expect("a probe");
     client.execute("INSERT INTO t (lsn) VALUES ('0/2')", &[]).await.expect("after");
-    arm.recover_to(probe.lsn, &[], prober.session(), |_, _| Ok(())).await.expect("recovered");
+    arm.recover_to(probe.lsn, &[], prober.session(), |_, _, _| Ok(())).await.expect("recovered");
     let session = arm.connect().await.expect("a session");
     let found: Vec<String> = session
         .rows("SELECT lsn::text FROM public.t WHERE lsn <> '0/0' ORDER BY lsn", &[])
@@ -174,7 +185,7 @@ async fn a_quiet_worker_is_nudged_so_that_the_clone_reaches_the_cut() {
     let mut arm = seed_arm(&cluster, "baseline", &[]).await.expect("a clone");
     arm.pause().await.expect("paused");
     let probe = prober.probe().await.expect("a probe");
-    let recovered = arm.recover_to(probe.lsn, &[], prober.session(), |_, _| Ok(())).await.expect("recovered");
+    let recovered = arm.recover_to(probe.lsn, &[], prober.session(), |_, _, _| Ok(())).await.expect("recovered");
     assert!(recovered.replayed <= probe.lsn);
     let session = arm.connect().await.expect("a session");
     let in_recovery: Option<bool> = session.value("SELECT pg_is_in_recovery()", &[]).await.expect("an answer");
@@ -211,7 +222,7 @@ async fn transactions_in_flight_are_settled_by_the_clone() {
     writing.batch_execute("COMMIT").await.expect("committed after the cut");
     // A number that the clone has never heard of was not committed before the cut either.
     let asked = [xid, xid + 1_000_000];
-    let recovered = arm.recover_to(probe.lsn, &asked, prober.session(), |_, _| Ok(())).await.expect("recovered");
+    let recovered = arm.recover_to(probe.lsn, &asked, prober.session(), |_, _, _| Ok(())).await.expect("recovered");
     assert_eq!(recovered.committed.values().copied().collect::<Vec<_>>(), [false, false]);
     let session = arm.connect().await.expect("a session");
     assert!(session.rows("SELECT 1 FROM public.t WHERE lsn = '0/7'", &[]).await.expect("rows").is_empty());
@@ -256,7 +267,7 @@ async fn sequences_of_every_database_go_on_where_the_workers_stood() {
             value("postgres", "public", "t_id_seq", 1000)
         ]
     );
-    arm.recover_to(probe.lsn, &[], prober.session(), |_, _| Ok(())).await.expect("recovered");
+    arm.recover_to(probe.lsn, &[], prober.session(), |_, _, _| Ok(())).await.expect("recovered");
     assert_eq!(arm.quarantine(&probe.sequences).await.expect("quarantined").sequences, 3);
 
     assert_eq!(next(&arm, "postgres", "t_id_seq").await, Some(1001));

@@ -145,6 +145,26 @@ async fn an_experiment_goes_from_nothing_to_a_promoted_change_and_leaves_nothing
 }
 
 #[tokio::test]
+async fn what_others_made_in_the_work_directory_outlives_the_platform() {
+    let cluster = worker_with_rows().await;
+    let work = work_directory();
+    let (leftovers, _) = Leftovers::find_and_clear(work.path()).expect("a run");
+    let leftovers = Arc::new(leftovers);
+    let other = fs::canonicalize(work.path()).expect("path").join("understudy-worker");
+    leftovers.directory(&other).expect("noted");
+    fs::create_dir(&other).expect("made");
+    let document = experiment(target(&cluster), vec![]);
+    let mut platform = LocalPlatform::open_in(&document, work.path(), Arc::clone(&leftovers)).await.expect("fit");
+    platform.seed(quiet()).await.expect("a clone");
+    assert_eq!(platform.teardown().await.expect("cleared").len(), 3);
+    drop(platform);
+    assert!(other.exists());
+    assert_eq!(leftovers.teardown().expect("cleared"), [Cleared::Removed(other)]);
+    drop(leftovers);
+    assert_eq!(entries(work.path()), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
 async fn a_failing_statement_of_a_candidate_names_itself() {
     let cluster = worker_with_rows().await;
     let work = work_directory();
@@ -177,6 +197,23 @@ async fn an_unfit_worker_is_told_before_anything_is_made() {
     assert_eq!(error.kind, ErrorKind::Unfit);
     let text = error.to_string();
     assert!(text.contains("max_wal_senders = 0") && text.ends_with("nothing was changed"), "{text}");
+    assert_eq!(entries(work.path()), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn refused_replication_is_told_before_anything_is_made() {
+    let cluster = Cluster::builder().hba("local all all trust\nhost all all 127.0.0.1/32 trust\n").start().await;
+    let work = work_directory();
+    let over_tcp = experiment(target(&cluster), vec![]);
+    let socket = LocalTarget { host: cluster.socket_dir().display().to_string(), ..target(&cluster) };
+    let over_socket = experiment(socket, vec![]);
+    for (document, line) in [(over_tcp, "host replication postgres"), (over_socket, "local replication postgres")] {
+        let error = LocalPlatform::open(&document, work.path()).await.expect_err("no replication");
+        assert_eq!(error.kind, ErrorKind::Refused);
+        let text = error.to_string();
+        assert!(text.contains("no pg_hba.conf entry") && text.contains(line), "{text}");
+        assert!(text.ends_with("nothing was changed"), "{text}");
+    }
     assert_eq!(entries(work.path()), Vec::<PathBuf>::new());
 }
 

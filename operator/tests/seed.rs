@@ -28,7 +28,8 @@ async fn the_copy_says_how_far_it_is_and_the_clone_follows() {
     let seen: Arc<Mutex<Vec<CopyProgress>>> = Arc::default();
     let tell = Arc::clone(&seen);
     let spec = arm_spec(&cluster, "baseline", &[]).await;
-    let arm = Arm::seed(spec, |_, _| Ok(()), move |now| tell.lock().expect("lock").push(now)).await.expect("a clone");
+    let arm =
+        Arm::seed(spec, |_, _, _| Ok(()), move |now| tell.lock().expect("lock").push(now)).await.expect("a clone");
     arm.wait_streaming().await.expect("streaming");
     let last = seen.lock().expect("lock").last().copied().expect("some progress");
     assert!(last.done_bytes > 1 << 20 && last.total_bytes > 1 << 20, "{last:?}");
@@ -51,7 +52,7 @@ async fn a_candidate_may_go_below_what_a_standby_needs() {
     let prober = CutProber::open(&worker(&cluster), &["postgres".to_owned()]).await.expect("a prober");
     arm.pause().await.expect("paused");
     let probe = prober.probe().await.expect("a probe");
-    arm.recover_to(probe.lsn, &[], prober.session(), |_, _| Ok(())).await.expect("recovered");
+    arm.recover_to(probe.lsn, &[], prober.session(), |_, _, _| Ok(())).await.expect("recovered");
     let session = arm.connect().await.expect("a session");
     for (name, expected) in [
         ("max_connections", "40"),
@@ -107,7 +108,7 @@ async fn nothing_in_a_clones_databases_reaches_the_world() {
     let prober = CutProber::open(&worker(&cluster), &["postgres".to_owned()]).await.expect("a prober");
     arm.pause().await.expect("paused");
     let probe = prober.probe().await.expect("a probe");
-    arm.recover_to(probe.lsn, &[], prober.session(), |_, _| Ok(())).await.expect("recovered");
+    arm.recover_to(probe.lsn, &[], prober.session(), |_, _, _| Ok(())).await.expect("recovered");
     let done = arm.quarantine(&probe.sequences).await.expect("quarantined");
     assert_eq!((done.subscriptions, done.wrappers), (1, 1));
     assert!(done.functions > 10, "{done:?}");
@@ -149,7 +150,7 @@ async fn passwords_open_the_worker_and_wrong_ones_are_told_but_never_shown() {
     let file = cluster.socket_dir().join("passfile");
     spec.password_file = right.write_password_file(&file, &spec.account).expect("written");
     assert_eq!(fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o600);
-    let arm = Arm::seed(spec.clone(), |_, _| Ok(()), |_| ()).await.expect("a clone with a password");
+    let arm = Arm::seed(spec.clone(), |_, _, _| Ok(()), |_| ()).await.expect("a clone with a password");
     arm.wait_streaming().await.expect("streaming with a password");
     drop(arm);
 
@@ -162,7 +163,7 @@ async fn passwords_open_the_worker_and_wrong_ones_are_told_but_never_shown() {
 
     spec.directory = spec.directory.with_extension("second");
     spec.password_file = wrong.write_password_file(&file, &spec.account).expect("written");
-    let error = Arm::seed(spec, |_, _| Ok(()), |_| ()).await.expect_err("the wrong password");
+    let error = Arm::seed(spec, |_, _, _| Ok(()), |_| ()).await.expect_err("the wrong password");
     assert_eq!(error.kind, ErrorKind::Refused);
     assert!(error.to_string().contains("does not accept the password"), "{error}");
     assert!(!cluster.log().contains("secret"), "passwords stay out of logs");
@@ -240,7 +241,7 @@ async fn a_full_disk_is_told_as_such() {
         return;
     }
     spec.directory = small.join("arm");
-    let result = Arm::seed(spec, |_, _| Ok(()), |_| ()).await;
+    let result = Arm::seed(spec, |_, _, _| Ok(()), |_| ()).await;
     let unmounted = Command::new("umount").arg("--lazy").arg(&small).status();
     let error = result.expect_err("12 MB are too few");
     assert_eq!(error.kind, ErrorKind::DiskFull, "{error}");
@@ -256,7 +257,7 @@ async fn dropping_a_copy_ends_its_programs() {
     let tell = Arc::clone(&started);
     let seeding = tokio::spawn(Arm::seed(
         spec,
-        move |pid, _| {
+        move |_, pid, _| {
             *tell.lock().expect("lock") = Some(pid);
             Ok(())
         },

@@ -23,6 +23,7 @@ pub mod process;
 pub mod promotion;
 pub mod quarantine;
 pub mod recovery;
+pub mod replication_probe;
 pub mod server;
 pub mod server_log;
 pub mod session;

@@ -70,7 +70,7 @@ pub async fn arm_spec_of(cluster: &Cluster, worker: &Worker, name: &str, paramet
 
 /// A clone of the test server that follows its WAL.
 pub async fn seed_arm(cluster: &Cluster, name: &str, parameters: &[(&str, &str)]) -> Result<Arm, UserError> {
-    let arm = Arm::seed(arm_spec(cluster, name, parameters).await, |_, _| Ok(()), |_| ()).await?;
+    let arm = Arm::seed(arm_spec(cluster, name, parameters).await, |_, _, _| Ok(()), |_| ()).await?;
     arm.wait_streaming().await?;
     Ok(arm)
 }

@@ -102,10 +102,10 @@ pub struct Arm {
 
 impl Arm {
     /// Copies the worker and starts the copy as a standby. `started` is told of every process that
-    /// is made, with its number and start time. Dropping the future stops it all.
+    /// is made: program, number and start time. Dropping the future stops it all.
     pub async fn seed(
         spec: ArmSpec,
-        mut started: impl FnMut(u32, u64) -> Result<(), UserError>,
+        mut started: impl FnMut(&'static str, u32, u64) -> Result<(), UserError>,
         progress: impl FnMut(CopyProgress),
     ) -> Result<Self, UserError> {
         private_directory(&spec.directory, &spec.account)?;
@@ -136,7 +136,7 @@ impl Arm {
             settings: Vec::new(),
         })
         .await?;
-        started(server.pid(), server.start_time())?;
+        started("postgres", server.pid(), server.start_time())?;
         server.wait_ready(CONSISTENCY_LIMIT).await.map_err(|e| blame_parameters(e, &spec))?;
         Ok(Self { spec, server })
     }

@@ -55,10 +55,10 @@ pub struct BaseBackup {
 }
 
 impl BaseBackup {
-    /// Makes the copy. `started` gets the program's number and start time as soon as it runs.
+    /// Makes the copy. `started` gets the program, its number and start time as soon as it runs.
     pub async fn run(
         self,
-        started: impl FnOnce(u32, u64) -> Result<(), UserError>,
+        started: impl FnOnce(&'static str, u32, u64) -> Result<(), UserError>,
         mut progress: impl FnMut(CopyProgress),
     ) -> Result<(), UserError> {
         let mut process = Launch::new(self.binaries.program("pg_basebackup"), &self.account, "TERM")
@@ -66,7 +66,7 @@ impl BaseBackup {
             .output(Output::Null, Output::Pipe)
             .start()
             .await?;
-        started(process.pid(), process.start_time())?;
+        started("pg_basebackup", process.pid(), process.start_time())?;
         let pipe_failed = |e: &std::io::Error| {
             UserError::new(ErrorKind::File, Side::Host, "can't follow a copy").fact("reason", plain_io(e))
         };

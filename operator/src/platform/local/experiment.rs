@@ -26,10 +26,11 @@ use super::{
     facts::WorkerFacts,
     leftovers::{Cleared, Leftovers},
     parameters::check_parameters,
-    place::{Place, can_enter, disk_space, random_name},
+    place::{Place, can_enter, disk_space, random_name, remove_tree},
     preflight::{self, Needs, clones_at_once},
     promotion::{self, Promoted, RestartWorker},
     recovery::Recovered,
+    replication_probe::check_replication,
     session::{Names, Session},
     wal_hold::WalHold,
     worker::Worker,
@@ -44,10 +45,15 @@ const FIRST_PORT: u16 = 5433;
 /// WAL that the worker may be made to keep while it is cloned, in bytes.
 const MOST_HELD_WAL_BYTES: u64 = 16 << 30;
 
+/// Arms that are being made or cut. They are kept here, so that whoever gives up waiting for them can
+/// still have them stopped in good order.
+type Working = JoinSet<Result<(Arm, Recovered), UserError>>;
+
 /// An experiment on this machine. Dropping it stops and removes everything, unless told to keep.
 #[derive(Debug)]
 pub struct LocalPlatform {
     // The order of dropping: servers and sessions first, what clears their directories last.
+    working: Working,
     arms: Vec<Arm>,
     prober: Option<CutProber>,
     hold: Option<WalHold>,
@@ -58,6 +64,8 @@ pub struct LocalPlatform {
     place: Place,
     account: Account,
     leftovers: Arc<Leftovers>,
+    /// Whether nobody else makes things in the work directory.
+    alone: bool,
     notes: Vec<String>,
 }
 
@@ -65,6 +73,18 @@ impl LocalPlatform {
     /// Locks the work directory, clears what earlier runs left in it (and says what that was), and
     /// checks that the experiment can be done. Nothing is changed when it can't.
     pub async fn open(experiment: &ShadowExperiment, directory: &Path) -> Result<(Self, Vec<Cleared>), UserError> {
+        let (leftovers, cleared) = Leftovers::find_and_clear(directory)?;
+        let platform = Self::open_in(experiment, directory, Arc::new(leftovers)).await?;
+        Ok((Self { alone: true, ..platform }, cleared))
+    }
+
+    /// The same in a work directory that is locked already, beside other things that its owner makes
+    /// there. [`Platform::teardown`] then leaves those alone.
+    pub async fn open_in(
+        experiment: &ShadowExperiment,
+        directory: &Path,
+        leftovers: Arc<Leftovers>,
+    ) -> Result<Self, UserError> {
         let Target { local: Some(target), .. } = &experiment.spec.target else {
             return Err(UserError::new(
                 ErrorKind::InvalidField,
@@ -75,12 +95,12 @@ impl LocalPlatform {
             .nothing_changed());
         };
         let account = Account::detect()?;
-        let (leftovers, cleared) = Leftovers::find_and_clear(directory)?;
         let worker = Worker::new(target)?;
         let session = worker.connect().await?;
         let facts = Arc::new(WorkerFacts::read(&session).await?);
         let place = Place::choose(directory, &account).await?;
         let mut platform = Self {
+            working: JoinSet::new(),
             arms: Vec::new(),
             prober: None,
             hold: None,
@@ -91,11 +111,12 @@ impl LocalPlatform {
             facts,
             place,
             account,
-            leftovers: Arc::new(leftovers),
+            leftovers,
+            alone: false,
         };
         platform.plan(experiment).await?;
         platform.check(&target.listen).await?;
-        Ok((platform, cleared))
+        Ok(platform)
     }
 
     /// What the user should know before the experiment starts.
@@ -207,6 +228,7 @@ impl LocalPlatform {
         if let Some(problem) = preflight::problems(&self.facts, &needs).into_iter().next() {
             return Err(problem);
         }
+        check_replication(&self.worker).await?;
         if let Some(problem) = preflight::listen_problem(listen, &target.host, self.worker.port()) {
             return Err(problem);
         }
@@ -221,7 +243,7 @@ impl LocalPlatform {
             .remedy("use a free port, or port 0 for any: 127.0.0.1:0")
             .nothing_changed());
         }
-        let scratch = std::env::temp_dir().join(format!("understudy-{}", random_name()));
+        let scratch = self.place.sockets.with_extension("check");
         for spec in &self.specs {
             let Some(index) = spec.candidate else { continue };
             self.leftovers.directory(&scratch)?;
@@ -237,30 +259,34 @@ impl LocalPlatform {
         let arms = i64::try_from(self.specs.len()).unwrap_or(i64::MAX);
         let at_once = usize::try_from(clones_at_once(free, arms)).unwrap_or(1).max(1);
         let mut waiting = self.specs.clone().into_iter();
-        let mut seeding: JoinSet<Result<Arm, UserError>> = JoinSet::new();
         loop {
-            while seeding.len() < at_once {
+            while self.working.len() < at_once {
                 let Some(spec) = waiting.next() else { break };
-                seeding.spawn(seed_one(spec, Arc::clone(&self.leftovers), Arc::clone(progress)));
+                self.working.spawn(seed_one(spec, Arc::clone(&self.leftovers), Arc::clone(progress)));
             }
-            let Some(done) = seeding.join_next().await else { break };
-            let arm = match done {
-                Ok(result) => result,
-                Err(e) => {
-                    Err(UserError::new(ErrorKind::Exited, Side::Host, "making a clone ended early").fact("reason", e))
-                }
-            };
-            match arm {
-                Ok(arm) => self.arms.push(arm),
-                Err(error) => {
-                    // Their programs are stopped before anything else happens.
-                    seeding.shutdown().await;
-                    return Err(error);
-                }
+            if self.next_worked().await?.is_none() {
+                return Ok(());
             }
         }
-        self.arms.sort_by_key(|arm| arm.spec().identity.port);
-        Ok(())
+    }
+
+    /// Waits for the next arm that is being worked on and takes it back; `None` when all are back.
+    /// When one fails, the others are stopped.
+    async fn next_worked(&mut self) -> Result<Option<(String, Recovered)>, UserError> {
+        let Some(done) = self.working.join_next().await else { return Ok(None) };
+        let early = |e| UserError::new(ErrorKind::Exited, Side::Host, "work on a clone ended early").fact("reason", e);
+        match done.map_err(early).and_then(|result| result) {
+            Ok((arm, recovered)) => {
+                let name = arm.name().to_owned();
+                self.arms.push(arm);
+                self.arms.sort_by_key(|arm| arm.spec().identity.port);
+                Ok(Some((name, recovered)))
+            }
+            Err(error) => {
+                self.working.shutdown().await;
+                Err(error)
+            }
+        }
     }
 
     fn not_prepared() -> UserError {
@@ -268,12 +294,16 @@ impl LocalPlatform {
     }
 }
 
-async fn seed_one(spec: ArmSpec, leftovers: Arc<Leftovers>, progress: OnProgress) -> Result<Arm, UserError> {
+async fn seed_one(
+    spec: ArmSpec,
+    leftovers: Arc<Leftovers>,
+    progress: OnProgress,
+) -> Result<(Arm, Recovered), UserError> {
     let name = spec.identity.arm.clone();
-    let noting = |pid, start_time| leftovers.process("postgres", pid, start_time);
+    let noting = |program, pid, start_time| leftovers.process(program, pid, start_time);
     let arm = Arm::seed(spec, noting, |now| progress(&name, now)).await?;
     arm.wait_streaming().await?;
-    Ok(arm)
+    Ok((arm, Recovered::default()))
 }
 
 fn notes(place: &Place, facts: &WorkerFacts) -> Vec<String> {
@@ -348,30 +378,21 @@ impl Platform for LocalPlatform {
         if self.prober.is_none() {
             return Err(Self::not_prepared());
         }
+        for arm in std::mem::take(&mut self.arms) {
+            let (leftovers, worker) = (Arc::clone(&self.leftovers), self.worker.clone());
+            self.working.spawn(cut_one(arm, worker, leftovers, probe.clone(), ask.to_vec()));
+        }
         let mut found = BTreeMap::new();
-        let mut cutting = JoinSet::new();
-        let mut failed = None;
-        for arm in self.arms.drain(..) {
-            let (leftovers, nudging) = (Arc::clone(&self.leftovers), self.worker.clone());
-            let (probe, ask) = (probe.clone(), ask.to_vec());
-            cutting.spawn(async move { cut_one(arm, nudging, leftovers, &probe, &ask).await });
+        while let Some((name, recovered)) = self.next_worked().await? {
+            found.insert(name, recovered);
         }
-        while let Some(done) = cutting.join_next().await {
-            match done {
-                Ok(Ok((arm, recovered))) => {
-                    found.insert(arm.name().to_owned(), recovered);
-                    self.arms.push(arm);
-                }
-                Ok(Err(error)) => failed = Some(error),
-                Err(e) => {
-                    failed = Some(UserError::new(ErrorKind::Exited, Side::Host, "a cut ended early").fact("reason", e));
-                }
-            }
-        }
-        self.arms.sort_by_key(|arm| arm.spec().identity.port);
+        // Nothing on this side reaches for the worker's WAL any more.
         self.hold = None;
         self.prober = None;
-        failed.map_or(Ok(found), Err)
+        if let Some(file) = self.specs.iter().find_map(|spec| spec.password_file.as_ref()) {
+            std::fs::remove_file(file).map_err(|e| UserError::file("remove a password file", file, &e))?;
+        }
+        Ok(found)
     }
 
     async fn apply(&self) -> Result<(), UserError> {
@@ -416,11 +437,21 @@ impl Platform for LocalPlatform {
     async fn teardown(&mut self) -> Result<Vec<Cleared>, UserError> {
         self.prober = None;
         self.hold = None;
+        self.working.shutdown().await;
         for arm in &mut self.arms {
             arm.server_mut().stop_immediately().await;
         }
         self.arms.clear();
-        self.leftovers.teardown()
+        if self.alone {
+            return self.leftovers.teardown();
+        }
+        let own = self.specs.iter().map(|spec| &spec.directory).chain([&self.place.data, &self.place.sockets]);
+        let mut cleared = Vec::new();
+        for directory in own.filter(|directory| directory.exists()) {
+            remove_tree(directory)?;
+            cleared.push(Cleared::Removed(directory.clone()));
+        }
+        Ok(cleared)
     }
 }
 
@@ -428,12 +459,12 @@ async fn cut_one(
     mut arm: Arm,
     worker: Worker,
     leftovers: Arc<Leftovers>,
-    probe: &CutProbe,
-    ask: &[u64],
+    probe: CutProbe,
+    ask: Vec<u64>,
 ) -> Result<(Arm, Recovered), UserError> {
     let nudging = worker.connect().await?;
-    let noting = |pid, start_time| leftovers.process("postgres", pid, start_time);
-    let recovered = arm.recover_to(probe.lsn, ask, &nudging, noting).await?;
+    let noting = |program, pid, start_time| leftovers.process(program, pid, start_time);
+    let recovered = arm.recover_to(probe.lsn, &ask, &nudging, noting).await?;
     arm.quarantine(&probe.sequences).await?;
     Ok((arm, recovered))
 }

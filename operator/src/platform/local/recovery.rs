@@ -41,7 +41,7 @@ impl Arm {
         cut: Lsn,
         ask: &[u64],
         worker: &Session,
-        mut started: impl FnMut(u32, u64) -> Result<(), UserError>,
+        mut started: impl FnMut(&'static str, u32, u64) -> Result<(), UserError>,
     ) -> Result<Recovered, UserError> {
         self.spec.write_config(&Stage::Recover { primary_conninfo: self.spec.conninfo(), cut })?;
         self.relaunch(&mut started, CONSISTENCY_LIMIT, Some(worker)).await?;
@@ -57,13 +57,13 @@ impl Arm {
 
     async fn relaunch(
         &mut self,
-        started: &mut impl FnMut(u32, u64) -> Result<(), UserError>,
+        started: &mut impl FnMut(&'static str, u32, u64) -> Result<(), UserError>,
         limit: Duration,
         nudge: Option<&Session>,
     ) -> Result<(), UserError> {
         self.server.stop(super::server::STOP_LIMIT).await;
         self.server.launch_again().await?;
-        started(self.server.pid(), self.server.start_time())?;
+        started("postgres", self.server.pid(), self.server.start_time())?;
         let ready = self.server.wait_ready(limit);
         let result = match nudge {
             None => ready.await,

@@ -1,0 +1,119 @@
+//! Asks the worker whether it lets our user replicate, before anything is made.
+//!
+//! `pg_hba.conf` has entries of its own for replication, and only the server can judge them. The
+//! first answer to a start-up message tells: a request to authenticate (or none needed), or a refusal.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
+};
+
+use super::worker::Worker;
+use crate::error::{ErrorKind, Side, UserError, plain_io};
+
+const LIMIT: Duration = Duration::from_secs(10);
+const LONGEST_ANSWER_BYTES: u32 = 16 * 1024;
+
+/// Whether the worker's access rules let our user replicate.
+pub async fn check_replication(worker: &Worker) -> Result<(), UserError> {
+    let target = worker.target();
+    let asked = async {
+        if target.host.starts_with('/') {
+            ask(UnixStream::connect(worker.label()).await?, &target.user).await
+        } else {
+            ask(TcpStream::connect((target.host.as_str(), worker.port())).await?, &target.user).await
+        }
+    };
+    let refused = match tokio::time::timeout(LIMIT, asked).await {
+        Ok(Ok(refused)) => refused,
+        Ok(Err(e)) => {
+            return Err(UserError::new(
+                ErrorKind::Unreachable,
+                Side::Worker,
+                "the worker can't be reached for replication",
+            )
+            .fact("worker", worker.label())
+            .fact("reason", plain_io(&e))
+            .nothing_changed());
+        }
+        Err(_) => {
+            return Err(UserError::new(ErrorKind::TimedOut, Side::Worker, "the worker does not answer")
+                .fact("worker", worker.label())
+                .fact("limit", format!("{} s", LIMIT.as_secs()))
+                .nothing_changed());
+        }
+    };
+    match refused {
+        None => Ok(()),
+        Some(reason) => Err(UserError::new(ErrorKind::Refused, Side::Worker, "the worker refuses a base backup")
+            .fact("worker", format!("{}, user {}", worker.label(), target.user))
+            .fact("reason", reason)
+            .remedy(hba_remedy(&target.user, &target.host))
+            .nothing_changed()),
+    }
+}
+
+fn hba_remedy(user: &str, host: &str) -> String {
+    let line = if host.starts_with('/') {
+        format!("local replication {user} peer")
+    } else {
+        format!("host replication {user} ADDRESS-OF-THIS-MACHINE/32 scram-sha-256")
+    };
+    format!("add to the worker's pg_hba.conf: {line}\nthen SELECT pg_reload_conf();")
+}
+
+/// The server's refusal, or `None` when it wants to go on.
+async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, user: &str) -> std::io::Result<Option<String>> {
+    stream.write_all(&start_up(user)).await?;
+    let kind = stream.read_u8().await?;
+    let length = stream.read_u32().await?;
+    if kind != b'E' {
+        return Ok(None);
+    }
+    let mut body = Vec::new();
+    stream.take(u64::from(length.saturating_sub(4).min(LONGEST_ANSWER_BYTES))).read_to_end(&mut body).await?;
+    Ok(Some(message_in(&body)))
+}
+
+fn start_up(user: &str) -> Vec<u8> {
+    const PROTOCOL: u32 = 3 << 16;
+    let mut body = PROTOCOL.to_be_bytes().to_vec();
+    for text in ["user", user, "replication", "true", "application_name", super::worker::APPLICATION_NAME] {
+        body.extend_from_slice(text.as_bytes());
+        body.push(0);
+    }
+    body.push(0);
+    let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
+    [length.to_be_bytes().to_vec(), body].concat()
+}
+
+/// The field `M` of an ErrorResponse.
+fn message_in(body: &[u8]) -> String {
+    let fields = body.split(|byte| *byte == 0);
+    let message = fields.filter_map(|field| field.split_first()).find(|(kind, _)| **kind == b'M');
+    message.map(|(_, text)| String::from_utf8_lossy(text).into_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_up_message_is_framed_and_ends() {
+        let message = start_up("me");
+        assert_eq!(
+            message.get(..8),
+            Some([0, 0, 0, u8::try_from(message.len()).expect("short"), 0, 3, 0, 0].as_slice())
+        );
+        assert!(message.ends_with(b"understudy\0\0"));
+    }
+
+    #[test]
+    fn the_message_is_found_in_any_error_response() {
+        assert_eq!(message_in(b"SFATAL\0VFATAL\0C28000\0Mno entry\0\0"), "no entry");
+        assert_eq!(message_in(b"SFATAL\0"), "");
+        assert_eq!(message_in(b""), "");
+    }
+}
