@@ -106,8 +106,14 @@ impl Run<'_> {
     /// What the experiment says now.
     fn judged(&self, analysis: &Analysis, tripped: Option<GuardrailTripped>, halted: bool) -> Option<Verdict> {
         let comparisons = analysis.comparisons();
-        let checks = Checks { guardrail: tripped, halted, ..Checks::of(analysis, &self.state.status()) };
-        let verdict = judge(&self.options.experiment.spec, &comparisons, &checks);
+        let spec = &self.options.experiment.spec;
+        let status = self.state.status();
+        let mut checks = Checks { guardrail: tripped, halted, ..Checks::of(analysis, &status) };
+        // The last intervals are still on their way when the schedule ends: its end is the clock's.
+        if status.phase == Phase::Observing && self.state.in_phase() >= spec.schedule.maximum.duration() {
+            checks.elapsed = checks.elapsed.max(spec.schedule.maximum.duration());
+        }
+        let verdict = judge(spec, &comparisons, &checks);
         self.state.judged(comparisons, verdict.clone());
         verdict
     }
