@@ -29,9 +29,9 @@ pub fn experiment(target: LocalTarget) -> ShadowExperiment {
     };
     let write = Criterion {
         class: StatementClass::Write,
-        quantile: 0.95,
+        quantile: 0.5,
         improve_by: None,
-        regress_by: Some(Percent::from_fraction(0.15)),
+        regress_by: Some(Percent::from_fraction(0.25)),
     };
     ShadowExperiment::new(
         NAME,
@@ -52,8 +52,8 @@ pub fn experiment(target: LocalTarget) -> ShadowExperiment {
             traffic: TrafficSpec::default(),
             schedule: Schedule {
                 warm_up: Span::from_secs(5),
-                minimum: Span::from_secs(20),
-                maximum: Span::from_secs(60),
+                minimum: Span::from_secs(15),
+                maximum: Span::from_secs(95),
             },
             success: vec![read, write],
             guardrails: Guardrails {
@@ -106,8 +106,8 @@ spec:
 
   schedule:
     warmUp: 5s      # caches fill; nothing is measured
-    minimum: 20s    # no verdict before
-    maximum: 60s    # the end, clear or not
+    minimum: 15s    # no verdict before
+    maximum: 95s    # the end, clear or not
 
   # Better: all of these hold, at least one of them an improvement.
   success:
@@ -115,8 +115,8 @@ spec:
     quantile: 0.95
     improveBy: 15%
   - class: Write
-    quantile: 0.95
-    regressBy: 15%
+    quantile: 0.5
+    regressBy: 25%
 
   # Any of these stops the experiment. Your application does not notice.
   guardrails:

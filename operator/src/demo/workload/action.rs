@@ -124,9 +124,9 @@ const PLANS: [&str; 3] = ["free", "team", "business"];
 const THEMES: [&str; 2] = ["light", "dark"];
 const SLUGS: [&str; 4] = ["weekly", "monthly", "retention", "revenue"];
 /// Days that panels look back, the most frequent more than once.
-const PANEL_DAYS: [i64; 8] = [2, 2, 3, 5, 7, 7, 14, 21];
+const PANEL_DAYS: [i64; 8] = [1, 2, 2, 2, 3, 3, 4, 5];
 /// Days that trends of all users look back.
-const TREND_DAYS: [i64; 3] = [2, 3, 5];
+const TREND_DAYS: [i64; 3] = [1, 1, 2];
 /// Days that lists look back.
 const LIST_DAYS: [i64; 4] = [1, 2, 3, 7];
 
