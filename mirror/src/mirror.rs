@@ -45,6 +45,10 @@ use crate::{
 
 /// How long the sessions have to end when the mirror goes away.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// Arms that start a statement in the very same moment get in each other's way where they share cores,
+/// which production's own statements do not: a few milliseconds keep the small ones apart, and
+/// everything that lasts longer still falls on all arms alike.
+const STAGGER: Duration = Duration::from_millis(4);
 /// How long the ingest may take to answer.
 pub(crate) const INGEST_LIMIT: Duration = Duration::from_secs(10);
 
@@ -181,12 +185,14 @@ impl Mirror {
         address: Address,
         committed: HashSet<SessionId>,
     ) -> Result<(), StartError> {
-        let Some(shared) = to_start.arms.iter().find(|arm| arm.name == name).cloned() else { return Ok(()) };
+        let found = to_start.arms.iter().zip(0_u32..).find(|(arm, _)| arm.name == name);
+        let Some((shared, index)) = found.map(|(arm, index)| (Arc::clone(arm), index)) else { return Ok(()) };
+        let shift = self.shift + STAGGER * index;
         let start = arm::driver::Start {
             address,
             seeds: to_start.seeds.clone(),
             committed,
-            shift_ns: u64::try_from(self.shift.as_nanos()).unwrap_or(u64::MAX),
+            shift_ns: u64::try_from(shift.as_nanos()).unwrap_or(u64::MAX),
         };
         let thread = thread::Builder::new().name(format!("arm-{name}")).spawn(move || {
             let run = std::panic::AssertUnwindSafe(|| arm::driver::run(&shared, start));

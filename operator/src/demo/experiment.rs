@@ -51,9 +51,9 @@ pub fn experiment(target: LocalTarget) -> ShadowExperiment {
             align: None,
             traffic: TrafficSpec::default(),
             schedule: Schedule {
-                warm_up: Span::from_secs(5),
+                warm_up: Span::from_secs(12),
                 minimum: Span::from_secs(15),
-                maximum: Span::from_secs(95),
+                maximum: Span::from_secs(90),
             },
             success: vec![read, write],
             guardrails: Guardrails {
@@ -105,9 +105,9 @@ spec:
       - {REVERT}
 
   schedule:
-    warmUp: 5s      # caches fill; nothing is measured
+    warmUp: 12s     # caches fill; nothing is measured
     minimum: 15s    # no verdict before
-    maximum: 95s    # the end, clear or not
+    maximum: 90s    # the end, clear or not
 
   # Better: all of these hold, at least one of them an improvement.
   success:

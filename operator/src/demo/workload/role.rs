@@ -30,7 +30,7 @@ impl Role {
     /// Arrivals per second of one session at rate 1.
     pub const fn per_second(self) -> f64 {
         match self {
-            Self::Dashboard => 2.6,
+            Self::Dashboard => 3.4,
             Self::DrillDown => 1.2,
             Self::Ingest => 2.0,
             Self::Profile => 3.0,
