@@ -271,6 +271,7 @@ impl Mirror {
             latency: recorder.latency(),
             sessions: to_i64(self.production.sessions.list().len() as u64),
             errors: to_i64(recorder.errors()),
+            pipelined: to_i64(recorder.pipelined()),
             overhead_p99_us: to_i64(self.production.counters.held_us.p99_us()),
             leaks: 0,
         };

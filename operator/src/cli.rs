@@ -206,7 +206,7 @@ pub fn main() -> ExitCode {
 
 async fn execute(command: Command, screen: &Screen, format: Format) -> Result<(), Trouble> {
     match command {
-        Command::Demo { yes, out, keep } => demo::run(yes, &out, keep, screen).await,
+        Command::Demo { yes, out, keep } => Box::pin(demo::run(yes, &out, keep, screen)).await,
         Command::Run { file, out, store, admin, promote, verify } => {
             let asked = running::Asked { file, out, store, admin, promote, verify };
             running::run(asked, screen).await

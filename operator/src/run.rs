@@ -262,7 +262,7 @@ impl Run<'_> {
         let mut message = format!("{} × {} by base backup", self.arms.len(), crate::screen::bytes(bytes));
         if let (Some(before), Some(after)) = (before, companion.transactions()) {
             let served = crate::screen::count(after.saturating_sub(before));
-            message.push_str(&format!(", while the worker served {served} transactions"));
+            message = format!("{message}, while the worker served {served} transactions");
         }
         step.done(&message);
         self.state.event("clones", &message);

@@ -27,6 +27,7 @@ use std::{
 };
 
 use understudy_crds::{
+    condition::Outcome,
     experiment::Criterion,
     status::{PromotionOutcome, ShadowExperimentStatus, Verdict},
 };
@@ -148,6 +149,17 @@ fn tick(state: &Weak<Mutex<State>>) {
         thread::sleep(TICK);
         let Some(state) = state.upgrade() else { return };
         state.lock().unwrap_or_else(PoisonError::into_inner).tick();
+    }
+}
+
+/// A verdict's outcome in a word.
+pub const fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Better => "Better",
+        Outcome::Worse => "Worse",
+        Outcome::Equivalent => "Equivalent",
+        Outcome::Inconclusive => "Inconclusive",
+        Outcome::Invalid => "Invalid",
     }
 }
 

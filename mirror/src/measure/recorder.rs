@@ -39,6 +39,8 @@ pub enum Excluded {
     Failed,
     /// It was cancelled or timed out.
     Cancelled,
+    /// The client sent it before it had the answer to what it sent before.
+    Pipelined,
 }
 
 /// Records one side.
@@ -48,6 +50,7 @@ pub struct Recorder {
     intervals: BTreeMap<u64, ArmInterval>,
     totals: BTreeMap<StatementClass, Histogram<u64>>,
     errors: u64,
+    pipelined: u64,
 }
 
 /// When observation began, and how long an interval is.
@@ -89,10 +92,12 @@ impl Recorder {
             return;
         }
         self.errors += u64::from(why == Excluded::Failed);
+        self.pipelined += u64::from(why == Excluded::Pipelined);
         let Some(interval) = self.interval(begun_ns) else { return };
         match why {
             Excluded::Failed => interval.errors += 1,
             Excluded::Cancelled => interval.cancelled += 1,
+            Excluded::Pipelined => {}
         }
     }
 
@@ -115,6 +120,11 @@ impl Recorder {
     /// Statements that failed.
     pub fn errors(&self) -> u64 {
         self.errors
+    }
+
+    /// Statements that were not measured since they were pipelined.
+    pub fn pipelined(&self) -> u64 {
+        self.pipelined
     }
 
     /// The histograms by class since observation began.

@@ -58,8 +58,10 @@ pub(super) async fn report(
     }
     let passes = verdict.as_ref().is_some_and(|v| matches!(v.outcome, Outcome::Better | Outcome::Equivalent));
     if gate && !passes {
-        let said =
-            verdict.map_or_else(|| "there is no verdict".to_owned(), |v| format!("the verdict is {:?}", v.outcome));
+        let said = verdict.map_or_else(
+            || "there is no verdict".to_owned(),
+            |v| format!("the verdict is {}", crate::screen::outcome_name(v.outcome)),
+        );
         return Err(Trouble::Gate(format!("the gate stays closed: {said}")));
     }
     Ok(())
@@ -83,7 +85,8 @@ pub(super) async fn promote(
             .remedy("name one with --candidate, and --force")
             .into());
     };
-    if !force && !(wins && judged.as_deref() == Some(name.as_str())) {
+    let is_winner = wins && judged.as_deref() == Some(name.as_str());
+    if !force && !is_winner {
         return Err(refused("only a candidate that is Better is promoted")
             .fact("candidate", &name)
             .remedy("run the experiment again, or promote it all the same with --force")

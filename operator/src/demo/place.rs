@@ -27,17 +27,17 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 /// Settings of a small production server. Checkpoints are spread wide, so that the two minutes of a
 /// demo do not consist of them.
-const SETTINGS: [(&str, &str); 9] = [
-    ("shared_buffers", "'256MB'"),
-    ("max_connections", "120"),
-    ("max_wal_size", "'2GB'"),
-    ("checkpoint_timeout", "'15min'"),
-    ("listen_addresses", "'127.0.0.1'"),
-    ("wal_level", "replica"),
-    ("max_wal_senders", "10"),
-    ("work_mem", "'16MB'"),
-    ("jit", "off"),
-];
+const SETTINGS: &str = "\
+shared_buffers = 256MB
+max_connections = 120
+max_wal_size = 2GB
+checkpoint_timeout = 15min
+listen_addresses = '127.0.0.1'
+wal_level = replica
+max_wal_senders = 10
+work_mem = 16MB
+jit = off
+";
 const HBA: &str = "local all all trust\nhost all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n";
 
 /// The demo's worker.
@@ -75,8 +75,7 @@ impl DemoWorker {
         self.place.make(&self.account)?;
         private_directory(&templates, &self.account)?;
         make_cluster(&self.binaries, &self.account, &templates, &data_dir).await?;
-        let conf: String = SETTINGS.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
-        for (name, text) in [("postgresql.conf", conf.as_str()), ("pg_hba.conf", HBA)] {
+        for (name, text) in [("postgresql.conf", SETTINGS), ("pg_hba.conf", HBA)] {
             let path = data_dir.join(name);
             fs::write(&path, text).map_err(|e| UserError::file("configure the demo's worker", &path, &e))?;
         }

@@ -19,7 +19,7 @@ use crate::{
     platform::{
         Platform,
         local::{
-            cut::{CutDecision, CutProbe, Fate, decide},
+            cut::{CutDecision, CutProbe, Fate, RetryReason, decide},
             direct::DirectSession,
             recovery::Recovered,
         },
@@ -76,7 +76,7 @@ pub async fn make<P: Platform>(
     arms: &[(String, ArmRole)],
     max_pause: Duration,
 ) -> Result<CutMade, UserError> {
-    mirror.prepare_cut().await.map_err(|e| gone(&e))?;
+    mirror.prepare_cut().await.map_err(gone)?;
     let made = attempts(platform, mirror, arms, max_pause).await;
     mirror.release_cut();
     made
@@ -94,7 +94,7 @@ async fn attempts<P: Platform>(
         attempts += 1;
         match attempt(platform, mirror, max_pause).await? {
             Ok((probe, cut, fates)) => {
-                let to_start = mirror.arms_at(&cut, arms).map_err(|e| gone(&e))?;
+                let to_start = mirror.arms_at(&cut, arms).map_err(gone)?;
                 let status = CutStatus {
                     lsn: probe.lsn.to_string(),
                     pause_ms: (cut.pause.as_secs_f64() * 1e4).round() / 10.0,
@@ -132,7 +132,7 @@ async fn attempt<P: Platform>(
     let probe = probe?;
     let pids: Vec<i32> = gate.in_flight.iter().map(|flight| flight.backend_pid).collect();
     match decide(&pids, &probe.before, &probe.after, gate.ended_since() > 0) {
-        CutDecision::Retry(reason) => Ok(Err(format!("{reason:?}"))),
+        CutDecision::Retry(reason) => Ok(Err(words(reason))),
         CutDecision::Holds(fates) => match gate.seal() {
             Some(cut) => Ok(Ok((probe, cut, fates))),
             None => Ok(Err("an exchange ended while the worker was asked".to_owned())),
@@ -140,7 +140,19 @@ async fn attempt<P: Platform>(
     }
 }
 
-fn gone(error: &CutError) -> UserError {
+/// Why a cut does not hold, for people.
+fn words(reason: RetryReason) -> String {
+    match reason {
+        RetryReason::ExchangeEnded => "an exchange ended while the worker was asked".to_owned(),
+        RetryReason::BackendGone(pid) => format!("a session ended (backend {pid})"),
+        RetryReason::BetweenTransactions(pid) => format!("backend {pid} was between two transactions"),
+        RetryReason::TransactionChanged(pid) => format!("backend {pid} ended its transaction"),
+        RetryReason::CommitsInside(pid) => format!("a statement that commits inside was running (backend {pid})"),
+        RetryReason::Prepared(pid) => format!("a two-phase commit was running (backend {pid})"),
+    }
+}
+
+fn gone(error: CutError) -> UserError {
     UserError::new(ErrorKind::CutFailed, Side::Host, "the mirror can't make a cut").fact("reason", error)
 }
 

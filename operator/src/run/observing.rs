@@ -46,7 +46,7 @@ impl Run<'_> {
             looks = looks.wrapping_add(1);
             for (arm, why) in self.platform.dead_arms() {
                 if let Some(shared) = self.mirror.arm(&arm) {
-                    shared.lose(&why.to_string().lines().next().unwrap_or("its server has ended").to_owned());
+                    shared.lose(why.to_string().lines().next().unwrap_or("its server has ended"));
                 }
             }
             if looks.is_multiple_of(LOOKS_PER_LEAK_SEARCH) {

@@ -26,13 +26,13 @@ pub fn verdict(verdict: &Verdict) -> (Ending, String) {
     (ending, text)
 }
 
-/// What production did after the promotion: `production reads p95 38.4 → 9.9 ms: −74.2 % (predicted
-/// −74.5 %)`.
+/// What production did after the promotion: `production reads p95 38.4 → 9.9 ms, −74.2 % against the
+/// baseline without it (predicted −74.5 %)`.
 pub fn outcome(outcome: &PromotionOutcome) -> String {
     let PromotionOutcome { class, quantile, before_us, after_us, predicted, observed } = outcome;
     let decimals = if *before_us.max(after_us) < 10_000 { 2 } else { 1 };
     format!(
-        "{PRODUCTION} {}s {} {} → {} ms: {} (predicted {})",
+        "{PRODUCTION} {}s {} {} → {} ms, {} against the baseline without it (predicted {})",
         class.name(),
         percentile(*quantile),
         number::ms(*before_us, decimals),
@@ -86,7 +86,10 @@ mod tests {
             predicted: effect(-0.745),
             observed: effect(-0.742),
         });
-        assert_eq!(text, "production reads p95 38.4 → 9.9 ms: −74.2 % (predicted −74.5 %)");
+        assert_eq!(
+            text,
+            "production reads p95 38.4 → 9.9 ms, −74.2 % against the baseline without it (predicted −74.5 %)"
+        );
     }
 
     #[test]

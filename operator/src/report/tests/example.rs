@@ -202,6 +202,7 @@ pub(super) fn facts(analysis: &Analysis) -> Facts {
     let mut status = ShadowExperimentStatus {
         phase: Phase::Promoted,
         production: ProductionStatus {
+            pipelined: 0,
             latency: analysis.latency(PRODUCTION),
             sessions: 41,
             errors: 0,
