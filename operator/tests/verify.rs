@@ -13,6 +13,7 @@ use understudy_operator::platform::local::{
 const TABLES: &str = "
     CREATE SCHEMA \"Odd one\";
     CREATE TABLE same (i int, t text, f float8, at timestamptz, b bytea);
+    CREATE TABLE clocked (i int, at timestamptz, day date);
     CREATE TABLE doubled (i int);
     CREATE TABLE changed (i int, t text);
     CREATE TABLE \"Odd one\".\"ta\"\"ble\" (\"co l\" int, note text);
@@ -35,6 +36,7 @@ async fn every_difference_is_seen_and_order_is_none() {
     let left = side(
         &a,
         "INSERT INTO same VALUES (1, 'x', 0.1, '2026-01-01 00:00+00', '\\x00'), (2, NULL, 'NaN', NULL, NULL);
+         INSERT INTO clocked VALUES (1, '2026-01-01 00:00+00', '2026-01-01');
          INSERT INTO doubled VALUES (1), (2), (2);
          INSERT INTO changed VALUES (1, 'a');
          INSERT INTO \"Odd one\".\"ta\"\"ble\" VALUES (1, 'here');
@@ -48,6 +50,7 @@ async fn every_difference_is_seen_and_order_is_none() {
         &b,
         "SET TimeZone = 'Asia/Tokyo';
          INSERT INTO same VALUES (2, NULL, 'NaN', NULL, NULL), (1, 'x', 0.1, '2026-01-01 09:00+09', '\\x00');
+         INSERT INTO clocked VALUES (1, '2026-01-01 00:00:01+00', '2026-01-01');
          INSERT INTO doubled VALUES (1), (1), (2);
          INSERT INTO changed VALUES (1, 'b');
          INSERT INTO \"Odd one\".\"ta\"\"ble\" VALUES (1, 'there');
@@ -65,6 +68,7 @@ async fn every_difference_is_seen_and_order_is_none() {
         ("Odd one.ta\"ble".to_owned(), TableOutcome::Same { rows: 1 }),
         ("public.changed".to_owned(), TableOutcome::Differs { left_rows: 1, right_rows: 1 }),
         ("public.child".to_owned(), TableOutcome::Differs { left_rows: 1, right_rows: 2 }),
+        ("public.clocked".to_owned(), TableOutcome::SameButClock { rows: 1, columns: vec!["at".to_owned()] }),
         ("public.doubled".to_owned(), TableOutcome::Differs { left_rows: 3, right_rows: 3 }),
         ("public.only_here".to_owned(), TableOutcome::OnlyLeft),
         ("public.only_there".to_owned(), TableOutcome::OnlyRight),

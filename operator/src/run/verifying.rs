@@ -5,7 +5,11 @@
 //! the gate opens. The arms play everything until that moment and hold; a snapshot is taken there; they
 //! go on. The comparison then takes as long as it takes, and nobody waits for it.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep, timeout};
 use understudy_crds::condition::ArmState;
@@ -15,7 +19,7 @@ use crate::{
     error::{ErrorKind, Side, UserError},
     platform::local::{
         session::{Names, Session},
-        verify::{self, TableOutcome},
+        verify::{self, TableComparison, TableOutcome},
     },
     screen::{Ending, Progress},
 };
@@ -27,10 +31,14 @@ impl Run<'_> {
     /// Whether any table differs.
     pub(super) async fn verify(&mut self) -> Result<bool, UserError> {
         let step = self.options.screen.step("verified");
+        if !self.mirror.arms().iter().any(|arm| arm.is_alive()) {
+            step.end(Ending::Failed, "nothing: every arm was lost");
+            return Ok(true);
+        }
         step.progress(Progress::Doing("looking for a moment without open transactions".to_owned()));
         let database = self.platform.worker().target().database.clone();
         let worker = self.platform.worker().connect_to(&database, Names::User).await?;
-        let moment_ns = self.quiet_snapshot(&worker).await?;
+        self.quiet_snapshot(&worker).await?;
         let mut sides: Vec<(String, Session)> = Vec::new();
         for arm in self.mirror.arms() {
             if arm.state().0 == ArmState::Lost {
@@ -58,18 +66,30 @@ impl Run<'_> {
             }
             arm.hold_from_ns.store(u64::MAX, Ordering::Relaxed);
         }
-        debug_assert!(moment_ns > 0);
-        let (mut tables, mut differing) = (0, Vec::new());
+        let (mut tables, mut differing, mut clocks) = (0, Vec::new(), BTreeSet::new());
         for (arm, session) in &sides {
             step.progress(Progress::Doing(format!("comparing the tables of {arm}")));
             let compared = verify::compare(&worker, session, &BTreeMap::new()).await?;
             tables = compared.len();
-            let differs = compared.into_iter().filter(|c| !matches!(c.outcome, TableOutcome::Same { .. }));
-            differing.extend(differs.map(|c| format!("{} on {arm}", c.table)));
+            for TableComparison { table, outcome } in compared {
+                match outcome {
+                    TableOutcome::Same { .. } => {}
+                    TableOutcome::SameButClock { columns, .. } => {
+                        clocks.extend(columns.iter().map(|column| format!("{table}.{column}")));
+                    }
+                    TableOutcome::Differs { .. } | TableOutcome::OnlyLeft | TableOutcome::OnlyRight => {
+                        differing.push(format!("{table} on {arm}"));
+                    }
+                }
+            }
         }
         let arms = sides.len();
         if differing.is_empty() {
-            let message = format!("{tables} tables hold the same rows on the worker and on {arms} arms");
+            let mut message = format!("{tables} tables hold the same rows on the worker and on {arms} arms");
+            if !clocks.is_empty() {
+                let columns: Vec<String> = clocks.into_iter().collect();
+                message = format!("{message}, but for each server's own clock in {}", columns.join(", "));
+            }
             step.done(&message);
             self.state.event("verified", &message);
         } else {
@@ -82,7 +102,7 @@ impl Run<'_> {
 
     /// Takes a snapshot on the worker in a moment in which no transaction is open, and lets the arms
     /// hold at that moment.
-    async fn quiet_snapshot(&self, worker: &Session) -> Result<u64, UserError> {
+    async fn quiet_snapshot(&self, worker: &Session) -> Result<(), UserError> {
         let pause = self.options.experiment.spec.cut.max_pause.duration();
         let until = Instant::now() + LIMIT;
         while Instant::now() < until {
@@ -96,7 +116,7 @@ impl Run<'_> {
                             arm.held.store(false, Ordering::Release);
                             arm.hold_from_ns.store(cut.at_ns, Ordering::Relaxed);
                         }
-                        return Ok(cut.at_ns);
+                        return Ok(());
                     }
                     worker.run("ROLLBACK", LIMIT).await?;
                 } else {

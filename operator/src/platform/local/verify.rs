@@ -21,6 +21,14 @@ pub enum TableOutcome {
         /// How many.
         rows: i64,
     },
+    /// The same rows but for these columns, whose type is a time: each server fills them from its own
+    /// clock.
+    SameButClock {
+        /// How many rows.
+        rows: i64,
+        /// The columns.
+        columns: Vec<String>,
+    },
     /// Other rows.
     Differs {
         /// On the first side.
@@ -47,6 +55,8 @@ pub struct TableComparison {
 struct Table {
     quoted: String,
     columns: BTreeSet<String>,
+    /// Those of them that hold a time.
+    times: BTreeSet<String>,
 }
 
 /// Holds on to what the server has at this moment. The session is good for comparing from then on.
@@ -70,9 +80,14 @@ pub async fn compare(left: &Session, right: &Session, excluded: &Excluded) -> Re
                 let skipped = excluded.get(name);
                 let columns: Vec<&String> =
                     a.columns.intersection(&b.columns).filter(|c| !skipped.is_some_and(|s| s.contains(*c))).collect();
-                let sql = digest_sql(&a.quoted, &columns);
-                let (a, b) = tokio::join!(digest(left, &sql), digest(right, &sql));
-                outcome(&a?, &b?)
+                match both(left, right, &a.quoted, &columns).await? {
+                    TableOutcome::Differs { left_rows, right_rows } if left_rows == right_rows => {
+                        let (times, others): (Vec<&String>, Vec<&String>) =
+                            columns.iter().partition(|column| a.times.contains(**column));
+                        but_for_clocks(left, right, &a.quoted, &times, &others, left_rows).await?
+                    }
+                    outcome => outcome,
+                }
             }
             (Some(_), None) => TableOutcome::OnlyLeft,
             (None, _) => TableOutcome::OnlyRight,
@@ -80,6 +95,40 @@ pub async fn compare(left: &Session, right: &Session, excluded: &Excluded) -> Re
         compared.push(TableComparison { table: name.clone(), outcome });
     }
     Ok(compared)
+}
+
+async fn both(left: &Session, right: &Session, quoted: &str, columns: &[&String]) -> Result<TableOutcome, UserError> {
+    let sql = digest_sql(quoted, columns);
+    let (left, right) = tokio::join!(digest(left, &sql), digest(right, &sql));
+    Ok(outcome(&left?, &right?))
+}
+
+/// What a table that differs comes to when the columns that hold times are left out.
+async fn but_for_clocks(
+    left: &Session,
+    right: &Session,
+    quoted: &str,
+    times: &[&String],
+    others: &[&String],
+    rows: i64,
+) -> Result<TableOutcome, UserError> {
+    let differs = TableOutcome::Differs { left_rows: rows, right_rows: rows };
+    if times.is_empty() || others.is_empty() {
+        return Ok(differs);
+    }
+    match both(left, right, quoted, others).await? {
+        TableOutcome::Same { rows } => {
+            let mut columns = Vec::new();
+            for column in times {
+                if !matches!(both(left, right, quoted, &[column]).await?, TableOutcome::Same { .. }) {
+                    columns.push((*column).clone());
+                }
+            }
+            // Each column for itself agrees, their combination does not: that is no clock.
+            Ok(if columns.is_empty() { differs } else { TableOutcome::SameButClock { rows, columns } })
+        }
+        _ => Ok(differs),
+    }
 }
 
 fn outcome(left: &(i64, String), right: &(i64, String)) -> TableOutcome {
@@ -93,7 +142,11 @@ fn outcome(left: &(i64, String), right: &(i64, String)) -> TableOutcome {
 async fn tables(session: &Session) -> Result<BTreeMap<String, Table>, UserError> {
     let sql = "SELECT n.nspname || '.' || c.relname, format('%I.%I', n.nspname, c.relname),
                       (SELECT coalesce(array_agg(attname::text), '{}') FROM pg_attribute
-                        WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped)
+                        WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped),
+                      (SELECT coalesce(array_agg(attname::text), '{}') FROM pg_attribute
+                        WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+                          AND atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype,
+                                           'timetz'::regtype, 'time'::regtype))
                  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                 WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p'
                   AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
@@ -101,8 +154,13 @@ async fn tables(session: &Session) -> Result<BTreeMap<String, Table>, UserError>
                                      AND d.objid = c.oid AND d.deptype = 'e')";
     let rows = session.rows(sql, &[]).await?;
     let read = |row: &Row| {
-        let columns: Vec<String> = row.try_get(2)?;
-        Ok((row.try_get(0)?, Table { quoted: row.try_get(1)?, columns: columns.into_iter().collect() }))
+        let (columns, times): (Vec<String>, Vec<String>) = (row.try_get(2)?, row.try_get(3)?);
+        let table = Table {
+            quoted: row.try_get(1)?,
+            columns: columns.into_iter().collect(),
+            times: times.into_iter().collect(),
+        };
+        Ok((row.try_get(0)?, table))
     };
     rows.iter().map(read).collect::<Result<_, tokio_postgres::Error>>().map_err(|e| session.failed(&e))
 }
