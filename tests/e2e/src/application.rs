@@ -97,6 +97,11 @@ async fn session(address: SocketAddr) -> Result<Session, Error> {
 
 async fn serve(session: Session, number: i64, period: Duration, mut stopped: watch::Receiver<bool>) -> Served {
     let Session { client, connection } = session;
+    // Prepared once: a statement that is prepared anew is also closed anew, with nobody there to hear
+    // what the server has to say to that.
+    let write = client.prepare("INSERT INTO ledger VALUES ($1, $2)").await.expect("a prepared write");
+    let read = client.prepare("SELECT count(*), sum(amount) FROM orders WHERE customer = $1").await;
+    let read = read.expect("a prepared read");
     let mut served = Served::default();
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -106,7 +111,17 @@ async fn serve(session: Session, number: i64, period: Duration, mut stopped: wat
             _ = stopped.wait_for(|stop| *stop) => break,
             _ = ticks.tick() => {}
         }
-        let Ok(result) = timeout(STATEMENT_LIMIT, statement(&client, number, n, &mut served)).await else {
+        let answered = async {
+            if n % WRITE_EVERY == 0 {
+                client.execute(&write, &[&number, &served.writes]).await?;
+                served.writes += 1;
+            } else {
+                client.query_one(&read, &[&((n * 37 + number * 11) % CUSTOMERS)]).await?;
+                served.reads += 1;
+            }
+            Ok::<_, Error>(())
+        };
+        let Ok(result) = timeout(STATEMENT_LIMIT, answered).await else {
             served.errors.push(format!("session {number}: no answer within {STATEMENT_LIMIT:?}"));
             break;
         };
@@ -121,18 +136,6 @@ async fn serve(session: Session, number: i64, period: Duration, mut stopped: wat
         }
     }
     served
-}
-
-async fn statement(client: &Client, number: i64, n: i64, served: &mut Served) -> Result<(), Error> {
-    if n % WRITE_EVERY == 0 {
-        client.execute("INSERT INTO ledger VALUES ($1, $2)", &[&number, &served.writes]).await?;
-        served.writes += 1;
-    } else {
-        let customer = (n * 37 + number * 11) % CUSTOMERS;
-        client.query_one("SELECT count(*), sum(amount) FROM orders WHERE customer = $1", &[&customer]).await?;
-        served.reads += 1;
-    }
-    Ok(())
 }
 
 /// The number of entries in the ledger of a server.
