@@ -1,7 +1,8 @@
 //! The verdict: what differences and sanity checks say together.
 //!
 //! ```text
-//! checks that end everything   baseline lost, diverged; guardrail            → Invalid, Inconclusive
+//! checks that end everything   baseline lost, diverged; every candidate lost → Invalid
+//!                              guardrail                                     → Invalid, Inconclusive
 //! not yet                      no traffic, minimum not reached               → none yet; Inconclusive at the end
 //! can clones be trusted (A/A)  baseline against production                   → Invalid, none yet
 //! each candidate (A/B)         lost, diverged                                → Invalid
@@ -62,6 +63,9 @@ impl<'a> Judge<'a> {
         if let Some((reason, message)) = self.checks.arm(BASELINE).and_then(|arm| self.unsound(arm)) {
             return Some(verdict(Outcome::Invalid, None, reason, message));
         }
+        if let Some(verdict) = self.nothing_left() {
+            return Some(verdict);
+        }
         if let Some(tripped) = &self.checks.guardrail {
             let (outcome, reason) = tripped.kind.says();
             return Some(verdict(outcome, None, reason, tripped.message.clone()));
@@ -83,6 +87,17 @@ impl<'a> Judge<'a> {
             Agreement::Agrees(_) => {}
         }
         self.best(self.spec.candidates.iter().map(|candidate| self.finding(&candidate.name)).collect())
+    }
+
+    /// `Invalid` when every candidate is lost: nothing will ever be known, however early it is.
+    fn nothing_left(&self) -> Option<Verdict> {
+        let lost = self.spec.candidates.iter().map(|candidate| {
+            let arm = self.checks.arm(&candidate.name)?;
+            arm.lost.as_ref()?;
+            self.unsound(arm).map(|(reason, message)| (&candidate.name, reason, message))
+        });
+        let (name, reason, message) = lost.collect::<Option<Vec<_>>>()?.into_iter().next()?;
+        Some(verdict(Outcome::Invalid, Some(name), reason, message))
     }
 
     /// Whether the experiment goes on no further.

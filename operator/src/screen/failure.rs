@@ -91,7 +91,8 @@ pub fn block(failure: &Failure, width: usize) -> Vec<Line> {
         let name = name.as_ref();
         let mut name = if name == previous { "" } else { name };
         previous = if name.is_empty() { previous } else { name };
-        for text in wrapped(fact, width - names - 5) {
+        // A fact of several lines keeps them: what stands below what matters.
+        for text in fact.lines().flat_map(|line| wrapped(line, width - names - 5)) {
             lines.push(Line::plain(format!("  {name:names$}   {text}")));
             name = "";
         }
@@ -108,6 +109,19 @@ mod tests {
 
     fn text(failure: &Failure, width: usize) -> String {
         block(failure, width).iter().map(Line::text).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_fact_of_several_lines_keeps_them_in_its_column() {
+        let reason = "2 mistakes in the experiment\n  line 8:3   spec.a\n             unknown";
+        assert_eq!(
+            text(&Failure::new("bad.yaml: no").with("reason", reason).with("do", "this"), 80),
+            "error: bad.yaml: no
+  reason   2 mistakes in the experiment
+             line 8:3   spec.a
+                        unknown
+  do       this"
+        );
     }
 
     #[derive(Debug, thiserror::Error)]

@@ -1,1 +1,17 @@
-//! Placeholder.
+//! What the end-to-end tests share: the shipped commands as child processes, the manifests they get,
+//! the load they are put under, and the looks at what they leave.
+//!
+//! Only for tests: it panics instead of returning errors, so that a test stays readable. It must not
+//! reach into the products: what a user can't do is not done here.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test that can't have what it needs has failed")]
+
+pub mod application;
+pub mod child;
+pub mod experiment;
+pub mod http;
+pub mod pgbench;
+pub mod tables;
+pub mod traces;
+pub mod turn;
+pub mod wire;

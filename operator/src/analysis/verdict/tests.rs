@@ -244,6 +244,20 @@ fn an_arm_that_did_something_else_makes_it_invalid() {
 }
 
 #[test]
+fn an_experiment_whose_candidates_are_all_lost_is_invalid_however_early_it_is() {
+    let early = |name| {
+        let lost = arm_with(checks(), name, |a| a.lost = Some("its server has ended".into()));
+        Checks { elapsed: Duration::from_secs(1), ..lost }
+    };
+    for checks in [early("index"), Checks { production: Counts::default(), ..early("index") }] {
+        assert_eq!(says(&spec(), &[], &checks), Some((Invalid, VerdictReason::ArmLost)));
+    }
+    let mut two = spec();
+    two.candidates.push(Candidate { name: "zfs".into(), ..Candidate::default() });
+    assert_eq!(says(&two, &[], &early("index")), None, "zfs goes on");
+}
+
+#[test]
 fn the_users_limit_of_divergence_counts() {
     let mut spec = spec();
     spec.guardrails.max_divergence = Some(Percent::from_fraction(0.001));
