@@ -144,9 +144,21 @@ impl Tracker {
         }
     }
 
-    /// Whether requests are kept from the next exchange on.
-    pub fn set_keep(&mut self, keep: Keep) {
-        self.keep = keep;
+    /// From now on only boundaries are followed; what was kept of requests under way is let go of.
+    pub fn keep_nothing(&mut self) {
+        self.keep = Keep::Nothing;
+        if let Some(building) = &mut self.building {
+            building.request = BytesMut::new();
+        }
+        for awaiting in &mut self.awaiting {
+            awaiting.copy_in = BytesMut::new();
+        }
+    }
+
+    /// Bytes that are kept of requests and COPY data that nobody has been handed yet.
+    pub fn kept_bytes(&self) -> usize {
+        // COPY data belongs to the exchange at the front alone.
+        self.building.as_ref().map_or(0, |b| b.request.len()) + self.awaiting.front().map_or(0, |a| a.copy_in.len())
     }
 
     /// Nothing is being asked or answered: the next client byte begins an exchange.
@@ -162,14 +174,15 @@ impl Tracker {
     /// Exchanges whose request is complete or under way and whose answer is not.
     pub fn in_flight(&self) -> usize {
         // A message that has begun counts: what it begins may run before the next look.
-        self.awaiting.len() + usize::from(self.building.is_some() || !self.client.at_boundary())
+        self.awaiting.len() + usize::from(self.building.is_some() || (self.logged_in && !self.client.at_boundary()))
     }
 
     /// Takes what the client sent.
     pub fn client(&mut self, chunk: &[u8], now_ns: u64, steps: &mut Vec<Step>) -> Result<(), FrameError> {
         let mut rest = chunk;
         while let Some(piece) = self.client.next(&mut rest)? {
-            if !self.logged_in {
+            // Some clients send their first request along with the password.
+            if !self.logged_in && piece.tag == f::PASSWORD {
                 continue;
             }
             if self.belongs_to_copy(piece.tag) {
@@ -228,7 +241,10 @@ impl Tracker {
         });
         self.sequence += 1;
         self.awaiting.push_back(Awaiting { exchange: Arc::clone(&exchange), by_sync, copy_in: BytesMut::new() });
-        steps.push(Step::Begun(exchange));
+        // Nobody knows the session before its login; what it asked for until then is told after that.
+        if self.logged_in {
+            steps.push(Step::Begun(exchange));
+        }
     }
 
     /// Takes what the server sent.
@@ -283,8 +299,10 @@ impl Tracker {
                 } else {
                     self.logged_in = true;
                     self.status = after;
+                    self.last_ended_ns = now_ns;
                     self.statements.clear();
                     steps.push(Step::LoggedIn);
+                    steps.extend(self.awaiting.iter().map(|a| Step::Begun(Arc::clone(&a.exchange))));
                 }
             }
             _ => {}
@@ -329,6 +347,9 @@ impl Tracker {
     /// The connection is gone: whatever was under way ends broken.
     pub fn broken(&mut self, now_ns: u64, steps: &mut Vec<Step>) {
         self.building = None;
+        if !self.logged_in {
+            self.awaiting.clear();
+        }
         while !self.awaiting.is_empty() {
             self.ready(TransactionStatus::Idle, now_ns, true, steps);
         }

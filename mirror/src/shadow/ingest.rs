@@ -225,7 +225,7 @@ impl<'a> Ingest<'a> {
     fn police(&mut self, tap: &Tap) {
         if tap.has_overflowed() {
             for arm in &self.arms {
-                arm.lose("capture ended: the shadow path did not take events in time, and its memory was full");
+                arm.lose("capture ended: what was captured and not yet taken in had outgrown the memory limit");
             }
         }
         self.arms.retain(|arm| {
