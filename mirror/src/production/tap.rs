@@ -122,6 +122,11 @@ impl Tap {
         Some(event)
     }
 
+    /// Events that wait. Shadow side.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Whether events were dropped since the shadow path did not take them in time.
     pub fn has_overflowed(&self) -> bool {
         self.overflowed.load(Ordering::Relaxed)

@@ -232,14 +232,15 @@ impl SessionBook {
     }
 
     /// What an arm needs that left the WAL at `at_ns`: how to rebuild the session, and everything that
-    /// was not committed by then, from the beginning of its transaction.
-    pub fn cut(&mut self, at_ns: u64) -> SessionSeed {
+    /// was not committed by then, from the beginning of its transaction. An exchange that was under way then
+    /// began before the gate opened again, at `sealed_ns`.
+    pub fn cut(&mut self, at_ns: u64, sealed_ns: u64) -> SessionSeed {
         self.settle(Some(at_ns));
         let entries: Vec<Arc<Entry>> = self.recent.iter().map(|(entry, _)| Arc::clone(entry)).collect();
         let in_doubt = entries
             .iter()
             .position(|e| e.ended_ns() > at_ns)
-            .filter(|index| entries.get(*index).is_some_and(|e| e.exchange.begun_ns <= at_ns));
+            .filter(|index| entries.get(*index).is_some_and(|e| e.exchange.begun_ns <= sealed_ns));
         SessionSeed {
             info: Arc::clone(&self.info),
             prologue: self.prologue.messages(),
