@@ -67,6 +67,7 @@ pub struct Tracker {
     status: TransactionStatus,
     last_ended_ns: u64,
     statements: Vec<StatementOutcome>,
+    parsed: usize,
     rows: RowDigest,
     kept: Vec<u8>,
     copy: CopyPhase,
@@ -136,6 +137,7 @@ impl Tracker {
             status: TransactionStatus::Idle,
             last_ended_ns: 0,
             statements: Vec::new(),
+            parsed: 0,
             rows: RowDigest::default(),
             kept: Vec::new(),
             copy: CopyPhase::None,
@@ -255,6 +257,7 @@ impl Tracker {
                 b::DATA_ROW | b::COPY_DATA | b::FUNCTION_RESULT => {
                     self.rows.piece(piece.payload, piece.first, piece.last);
                 }
+                b::PARSE_COMPLETE => self.parsed += usize::from(piece.last && !self.awaiting.is_empty()),
                 b::READY_FOR_QUERY
                 | b::COMMAND_COMPLETE
                 | b::ERROR
@@ -332,6 +335,7 @@ impl Tracker {
             served_from_ns: exchange.begun_ns.max(self.last_ended_ns),
             ended_ns,
             statements: std::mem::take(&mut self.statements),
+            parsed: std::mem::take(&mut self.parsed),
             before: self.status,
             after,
             copy_in: Bytes::from(copy_in),
