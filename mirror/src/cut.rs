@@ -6,8 +6,14 @@ use std::{
     time::Duration,
 };
 
+use tokio::{sync::oneshot, time::timeout};
+
 use crate::{
-    capture::exchange::SessionId, clock::now_ns, mirror::Mirror, production::gate::Hold, shadow::ingest::Command,
+    capture::exchange::SessionId,
+    clock::now_ns,
+    mirror::{INGEST_LIMIT, Mirror},
+    production::gate::Hold,
+    shadow::ingest::Command,
 };
 
 /// How often in-flight exchanges are counted while the gate is closed.
@@ -38,8 +44,12 @@ pub struct InFlight {
 /// The moment of a cut.
 #[derive(Debug, Clone)]
 pub struct Cut {
-    /// The moment, ns since the mirror's epoch.
+    /// The moment from which on nothing ended until the gate opened again, ns since the mirror's epoch.
+    /// What had ended by then is on the clones. It lies before the worker was asked: an answer that was
+    /// read since, and not yet counted, may tell of a commit that the worker had not made then.
     pub at_ns: u64,
+    /// When the gate opened again, ns since the mirror's epoch.
+    pub sealed_ns: u64,
     /// What was under way.
     pub in_flight: Vec<InFlight>,
     /// Sessions with an open transaction: it is played from its beginning.
@@ -55,6 +65,7 @@ pub struct ClosedGate<'a> {
     closed_ns: u64,
     deadline_ns: u64,
     ended: u64,
+    drained_ns: u64,
     /// What is under way.
     pub in_flight: Vec<InFlight>,
 }
@@ -65,10 +76,9 @@ impl Mirror {
         if !self.is_capturing() {
             return Err(CutError::NotCapturing);
         }
-        self.commands.try_send(Command::Retain(now_ns())).map_err(|_| CutError::ShadowGone)?;
-        // Commands are taken in order and before events, every few milliseconds.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        Ok(())
+        let (reply, noted) = oneshot::channel();
+        self.commands.try_send(Command::Retain(now_ns(), reply)).map_err(|_| CutError::ShadowGone)?;
+        timeout(INGEST_LIMIT, noted).await.map_err(|_| CutError::ShadowGone)?.map_err(|_| CutError::ShadowGone)
     }
 
     /// No cut is being made any more: forget what is over.
@@ -92,9 +102,15 @@ impl Mirror {
         .await;
         gate.close(Hold::Exchanges, deadline_ns);
         self.wait_while(closed_ns + pause_ns * 3 / 4, |s| s.in_flight.load(Ordering::SeqCst) > 0).await;
+        // In this order: what ends from here on is counted, or ended by `drained_ns`.
         let ended = gate.ended();
-        let in_flight = self
-            .mirrored()
+        let in_flight = self.in_flight();
+        let drained_ns = now_ns();
+        ClosedGate { mirror: self, closed_ns, deadline_ns, ended, drained_ns, in_flight }
+    }
+
+    fn in_flight(&self) -> Vec<InFlight> {
+        self.mirrored()
             .iter()
             .filter_map(|s| {
                 let exchanges = s.in_flight.load(Ordering::SeqCst);
@@ -104,8 +120,7 @@ impl Mirror {
                     pipelined: exchanges > 1,
                 })
             })
-            .collect();
-        ClosedGate { mirror: self, closed_ns, deadline_ns, ended, in_flight }
+            .collect()
     }
 
     async fn wait_while(&self, until_ns: u64, busy: impl Fn(&crate::production::session::SessionState) -> bool) {
@@ -116,7 +131,7 @@ impl Mirror {
 
     fn mirrored(&self) -> Vec<Arc<crate::production::session::SessionState>> {
         let mut sessions = self.production.sessions.list();
-        sessions.retain(|s| s.mirrored.load(Ordering::Relaxed) && s.backend_pid.load(Ordering::SeqCst) != 0);
+        sessions.retain(|s| s.mirrored.load(Ordering::Relaxed));
         sessions
     }
 }
@@ -137,17 +152,21 @@ impl ClosedGate<'_> {
         Duration::from_nanos(self.deadline_ns.saturating_sub(now_ns()))
     }
 
-    /// Marks the moment and opens the gate. `None`: an exchange has ended since, or the gate has
-    /// opened by itself; the cut does not hold.
+    /// Marks the moment and opens the gate. `None`: an exchange has ended or begun since, or the gate
+    /// has opened by itself; the cut does not hold.
     pub fn seal(self) -> Option<Cut> {
-        let at_ns = now_ns();
+        let sealed_ns = now_ns();
         let carried_over = self.mirror.mirrored().iter().filter(|s| s.in_block.load(Ordering::SeqCst)).count();
-        if self.ended_since() > 0 || at_ns >= self.deadline_ns {
+        // A pipeline goes on behind a closed gate: whatever its backend did when the worker was asked may
+        // belong to an exchange that was not there when the gate was found drained.
+        let known = |flight: &InFlight| self.in_flight.iter().any(|f| f.session == flight.session);
+        let grown = self.mirror.in_flight().iter().any(|f| f.pipelined || !known(f));
+        if grown || self.ended_since() > 0 || sealed_ns >= self.deadline_ns {
             return None;
         }
         self.mirror.production.gate.open();
         let pause = Duration::from_nanos(now_ns().saturating_sub(self.closed_ns));
-        Some(Cut { at_ns, in_flight: self.in_flight.clone(), carried_over, pause })
+        Some(Cut { at_ns: self.drained_ns, sealed_ns, in_flight: self.in_flight.clone(), carried_over, pause })
     }
 }
 

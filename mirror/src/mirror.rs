@@ -165,7 +165,7 @@ impl Mirror {
     pub fn arms_at(&self, cut: &Cut, names: &[(String, ArmRole)]) -> Result<ArmsToStart, CutError> {
         let arms: Vec<_> = names.iter().map(|(name, role)| ArmShared::new(name, *role)).collect();
         let (reply, seeds) = mpsc::channel();
-        let command = Command::Cut { at_ns: cut.at_ns, arms: arms.clone(), reply };
+        let command = Command::Cut { at_ns: cut.at_ns, sealed_ns: cut.sealed_ns, arms: arms.clone(), reply };
         self.commands.try_send(command).map_err(|_| CutError::ShadowGone)?;
         let seeds = seeds.recv_timeout(INGEST_LIMIT).map_err(|_| CutError::ShadowGone)?;
         lock(&self.arms).extend(arms.iter().cloned());

@@ -1,7 +1,8 @@
 //! A connection to a PostgreSQL server or from a client: TCP or a unix socket.
 
-use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, io, net::Shutdown, path::PathBuf, str::FromStr, time::Duration};
 
+use socket2::SockRef;
 use tokio::{
     io::{Interest, Ready},
     net::{TcpStream, UnixStream},
@@ -85,6 +86,8 @@ impl Stream {
                 Address::Tcp { host, port } => {
                     let stream = TcpStream::connect((host.as_str(), *port)).await?;
                     stream.set_nodelay(true)?;
+                    // As PostgreSQL does: a peer whose machine has died is noticed one day.
+                    SockRef::from(&stream).set_keepalive(true)?;
                     Ok(Self::Tcp(stream))
                 }
                 Address::Unix { directory, port } => {
@@ -118,6 +121,14 @@ impl Stream {
             Self::Tcp(stream) => stream.try_write(bytes),
             Self::Unix(stream) => stream.try_write(bytes),
         }
+    }
+
+    /// Tells the other side that nothing more will be sent. It may be gone already.
+    pub fn shutdown_write(&self) {
+        let _ = match self {
+            Self::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
+            Self::Unix(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
+        };
     }
 
     /// Writes all of it.

@@ -50,6 +50,8 @@ pub struct Outcome {
     pub ended_ns: u64,
     /// The statements in the order in which they were executed.
     pub statements: Vec<StatementOutcome>,
+    /// Parse messages of it that succeeded: the first so many.
+    pub parsed: usize,
     /// Transaction status before it.
     pub before: TransactionStatus,
     /// Transaction status after it.

@@ -67,6 +67,7 @@ pub struct Tracker {
     status: TransactionStatus,
     last_ended_ns: u64,
     statements: Vec<StatementOutcome>,
+    parsed: usize,
     rows: RowDigest,
     kept: Vec<u8>,
     copy: CopyPhase,
@@ -136,6 +137,7 @@ impl Tracker {
             status: TransactionStatus::Idle,
             last_ended_ns: 0,
             statements: Vec::new(),
+            parsed: 0,
             rows: RowDigest::default(),
             kept: Vec::new(),
             copy: CopyPhase::None,
@@ -144,9 +146,21 @@ impl Tracker {
         }
     }
 
-    /// Whether requests are kept from the next exchange on.
-    pub fn set_keep(&mut self, keep: Keep) {
-        self.keep = keep;
+    /// From now on only boundaries are followed; what was kept of requests under way is let go of.
+    pub fn keep_nothing(&mut self) {
+        self.keep = Keep::Nothing;
+        if let Some(building) = &mut self.building {
+            building.request = BytesMut::new();
+        }
+        for awaiting in &mut self.awaiting {
+            awaiting.copy_in = BytesMut::new();
+        }
+    }
+
+    /// Bytes that are kept of requests and COPY data that nobody has been handed yet.
+    pub fn kept_bytes(&self) -> usize {
+        // COPY data belongs to the exchange at the front alone.
+        self.building.as_ref().map_or(0, |b| b.request.len()) + self.awaiting.front().map_or(0, |a| a.copy_in.len())
     }
 
     /// Nothing is being asked or answered: the next client byte begins an exchange.
@@ -162,14 +176,15 @@ impl Tracker {
     /// Exchanges whose request is complete or under way and whose answer is not.
     pub fn in_flight(&self) -> usize {
         // A message that has begun counts: what it begins may run before the next look.
-        self.awaiting.len() + usize::from(self.building.is_some() || !self.client.at_boundary())
+        self.awaiting.len() + usize::from(self.building.is_some() || (self.logged_in && !self.client.at_boundary()))
     }
 
     /// Takes what the client sent.
     pub fn client(&mut self, chunk: &[u8], now_ns: u64, steps: &mut Vec<Step>) -> Result<(), FrameError> {
         let mut rest = chunk;
         while let Some(piece) = self.client.next(&mut rest)? {
-            if !self.logged_in {
+            // Some clients send their first request along with the password.
+            if !self.logged_in && piece.tag == f::PASSWORD {
                 continue;
             }
             if self.belongs_to_copy(piece.tag) {
@@ -228,7 +243,10 @@ impl Tracker {
         });
         self.sequence += 1;
         self.awaiting.push_back(Awaiting { exchange: Arc::clone(&exchange), by_sync, copy_in: BytesMut::new() });
-        steps.push(Step::Begun(exchange));
+        // Nobody knows the session before its login; what it asked for until then is told after that.
+        if self.logged_in {
+            steps.push(Step::Begun(exchange));
+        }
     }
 
     /// Takes what the server sent.
@@ -239,6 +257,7 @@ impl Tracker {
                 b::DATA_ROW | b::COPY_DATA | b::FUNCTION_RESULT => {
                     self.rows.piece(piece.payload, piece.first, piece.last);
                 }
+                b::PARSE_COMPLETE => self.parsed += usize::from(piece.last && !self.awaiting.is_empty()),
                 b::READY_FOR_QUERY
                 | b::COMMAND_COMPLETE
                 | b::ERROR
@@ -283,8 +302,10 @@ impl Tracker {
                 } else {
                     self.logged_in = true;
                     self.status = after;
+                    self.last_ended_ns = now_ns;
                     self.statements.clear();
                     steps.push(Step::LoggedIn);
+                    steps.extend(self.awaiting.iter().map(|a| Step::Begun(Arc::clone(&a.exchange))));
                 }
             }
             _ => {}
@@ -314,6 +335,7 @@ impl Tracker {
             served_from_ns: exchange.begun_ns.max(self.last_ended_ns),
             ended_ns,
             statements: std::mem::take(&mut self.statements),
+            parsed: std::mem::take(&mut self.parsed),
             before: self.status,
             after,
             copy_in: Bytes::from(copy_in),
@@ -329,6 +351,9 @@ impl Tracker {
     /// The connection is gone: whatever was under way ends broken.
     pub fn broken(&mut self, now_ns: u64, steps: &mut Vec<Step>) {
         self.building = None;
+        if !self.logged_in {
+            self.awaiting.clear();
+        }
         while !self.awaiting.is_empty() {
             self.ready(TransactionStatus::Idle, now_ns, true, steps);
         }

@@ -64,6 +64,9 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener
         socket.set_reuse_port(true)?;
     }
     socket.set_nonblocking(true)?;
+    // Accepted sockets inherit it. Without it a client whose machine has died would keep its backend, and
+    // the locks of its transaction, for ever; PostgreSQL sets it on its own clients.
+    socket.set_keepalive(true)?;
     socket.bind(&address.into())?;
     socket.listen(1024)?;
     Ok(socket.into())

@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{io::Interest, time::timeout};
+use tokio::{
+    io::Interest,
+    task::yield_now,
+    time::{Instant, timeout},
+};
 
 use super::{
     session::{Production, SessionState, refuse},
@@ -25,8 +29,16 @@ use crate::{
 };
 
 const BUFFER_BYTES: usize = 16 * 1024;
-/// How long the answer to a client that has vanished is waited for, so that its outcome is known.
-const LAST_ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// How long the answer to a client that has vanished is waited for, so that its outcome is known. The
+/// worker has been told that the client is gone, so it works on for exactly as long as it would have.
+const LAST_ANSWER_LIMIT: Duration = Duration::from_secs(3600);
+/// How much of it is read: an outcome is short. Rows beyond it nobody wants, and the worker gives them
+/// up as it would have when it finds that nobody takes them.
+const LAST_ANSWER_BYTES: usize = 1 << 20;
+/// After so many rounds in which something moved, the thread's other sessions get their turn.
+const ROUNDS_PER_TURN: u32 = 16;
+/// Kept bytes are told to the tap in steps of this size: small sessions never touch its counter.
+const KEPT_STEP_BYTES: usize = 64 * 1024;
 /// How often a session looks whether the mirror is draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(250);
 
@@ -61,6 +73,12 @@ impl Direction {
 
     fn is_empty(&self) -> bool {
         self.start == self.end
+    }
+
+    /// Its reader is gone: what is left has no use, and nothing more is taken.
+    fn abandon(&mut self) {
+        self.start = self.end;
+        self.closed = true;
     }
 
     fn pending(&self) -> &[u8] {
@@ -112,7 +130,11 @@ struct Relay<'a> {
     downstream: Direction,
     /// Bytes of the client wait for the gate.
     held: bool,
+    /// Since when they wait, ns; 0: they do not.
+    held_since_ns: u64,
     captured: bool,
+    /// What the tap has been told of the bytes that the tracker keeps.
+    kept_bytes: usize,
 }
 
 /// Relays until one side is gone.
@@ -137,7 +159,9 @@ pub async fn run(
         upstream: Direction::new(),
         downstream: Direction::new(),
         held: false,
+        held_since_ns: 0,
         captured: mirrored,
+        kept_bytes: 0,
     };
     let end = if mirrored { relay.forward().await } else { relay.copy().await };
     match end {
@@ -160,9 +184,16 @@ pub async fn run(
 impl Relay<'_> {
     /// Forwards a mirrored session.
     async fn forward(&mut self) -> End {
+        let mut rounds = 0_u32;
         loop {
             match self.turn() {
-                Ok(true) => continue,
+                Ok(true) => {
+                    rounds = rounds.wrapping_add(1);
+                    if rounds.is_multiple_of(ROUNDS_PER_TURN) {
+                        yield_now().await;
+                    }
+                    continue;
+                }
                 Ok(false) => {}
                 Err(end) => return end,
             }
@@ -192,24 +223,40 @@ impl Relay<'_> {
         if self.downstream.drain(self.client).map_err(|_| End::Client)? {
             moved = true;
         }
-        if self.upstream.is_empty() {
-            if self.upstream.closed {
-                return Err(End::Client);
-            }
+        if self.upstream.is_empty() && !self.upstream.closed {
             if self.upstream.fill(self.client).map_err(|_| End::Client)? {
                 self.held = true;
                 moved = true;
+            } else if self.upstream.closed {
+                // The client sends no more, and may still read: the worker learns it and decides, as it
+                // would without a mirror. The session ends when the worker ends it.
+                self.worker.shutdown_write();
             }
         }
-        if self.held && self.admit() {
-            self.held = false;
-            self.look_at_client()?;
+        if self.held {
+            if self.admit() {
+                self.held = false;
+                self.look_at_client()?;
+            } else if self.held_since_ns == 0 {
+                self.held_since_ns = crate::clock::now_ns();
+            }
         }
-        if !self.held && self.upstream.drain(self.worker).map_err(|_| End::Worker)? {
-            moved = true;
-            if self.upstream.is_empty() {
-                let held_ns = crate::clock::now_ns().saturating_sub(self.upstream.read_ns);
-                self.production.counters.held_us.record(held_ns);
+        if !self.held {
+            match self.upstream.drain(self.worker) {
+                Ok(false) => {}
+                Ok(true) => {
+                    moved = true;
+                    if self.upstream.is_empty() {
+                        let held_ns = crate::clock::now_ns().saturating_sub(self.upstream.read_ns);
+                        self.production.counters.held_us.record(held_ns);
+                    }
+                }
+                // The worker takes nothing any more. What it has said before, its last words among it,
+                // still goes to the client.
+                Err(_) => {
+                    self.upstream.abandon();
+                    moved = true;
+                }
             }
         }
         Ok(moved)
@@ -232,7 +279,11 @@ impl Relay<'_> {
 
     fn look_at_client(&mut self) -> Result<(), End> {
         let now_ns = self.stamp.as_ref().map_or_else(crate::clock::now_ns, Stamp::begin);
-        self.upstream.read_ns = now_ns;
+        // What waited for the gate was held since it came, although its exchange begins now.
+        self.upstream.read_ns = match std::mem::take(&mut self.held_since_ns) {
+            0 => now_ns,
+            since_ns => since_ns,
+        };
         let chunk = self.upstream.buffer.get(self.upstream.start..self.upstream.end).unwrap_or_default();
         let looked = self.tracker.client(chunk, now_ns, &mut self.steps).map_err(End::ClientMalformed);
         self.after_look();
@@ -250,6 +301,12 @@ impl Relay<'_> {
     /// Hands what was found to the tap, and shows the control plane where the session stands.
     fn after_look(&mut self) {
         let tap = &self.production.tap;
+        let kept_bytes = self.tracker.kept_bytes();
+        if kept_bytes.abs_diff(self.kept_bytes) >= KEPT_STEP_BYTES || kept_bytes == 0 && self.kept_bytes > 0 {
+            // Before the steps: what is handed over now is counted there.
+            tap.kept(self.kept_bytes, kept_bytes);
+            self.kept_bytes = kept_bytes;
+        }
         for step in self.steps.drain(..) {
             match step {
                 Step::LoggedIn => {
@@ -274,9 +331,11 @@ impl Relay<'_> {
         if let Some(stamp) = &self.stamp {
             stamp.end();
         }
-        if self.captured && !tap.is_capturing() && self.tracker.is_idle() {
+        if self.captured && !tap.is_capturing() {
             self.captured = false;
-            self.tracker.set_keep(Keep::Nothing);
+            self.tracker.keep_nothing();
+            tap.kept(self.kept_bytes, 0);
+            self.kept_bytes = 0;
         }
     }
 
@@ -286,8 +345,10 @@ impl Relay<'_> {
         let add = |interest: &mut Option<Interest>, more: Interest| {
             *interest = Some(interest.map_or(more, |i| i.add(more)));
         };
-        if self.upstream.is_empty() && !self.upstream.closed {
-            add(&mut client, Interest::READABLE);
+        if self.upstream.is_empty() {
+            if !self.upstream.closed {
+                add(&mut client, Interest::READABLE);
+            }
         } else if !self.held {
             add(&mut worker, Interest::WRITABLE);
         }
@@ -331,29 +392,45 @@ impl Relay<'_> {
     /// The client is gone in the middle of an exchange: the worker goes on with it as it would without
     /// a mirror, and its outcome decides what the arms have to do.
     async fn last_answer(&mut self) {
-        // What the client had sent still goes to the worker, as it would have gone directly.
-        if !self.held {
-            let _ = timeout(LAST_ANSWER_LIMIT, self.worker.write_all(self.upstream.pending())).await;
+        if self.held {
+            self.upstream.abandon();
         }
-        let answer = async {
-            while self.tracker.in_flight() > 0 && !self.downstream.closed {
-                self.downstream.start = self.downstream.end;
-                match self.downstream.fill(self.worker) {
-                    Ok(true) => {
-                        if self.look_at_worker().is_err() {
-                            return;
-                        }
-                    }
-                    Ok(false) => {
-                        if self.worker.ready(Interest::READABLE).await.is_err() {
-                            return;
-                        }
-                    }
-                    Err(_) => return,
-                }
+        let until = Instant::now() + LAST_ANSWER_LIMIT;
+        let (mut read_bytes, mut told) = (0, false);
+        while self.tracker.in_flight() > 0 && !self.downstream.closed && read_bytes < LAST_ANSWER_BYTES {
+            // What the client had sent still goes to the worker; then it learns that this was all. It
+            // would otherwise wait for more, and keep its locks.
+            let mut moved = self.upstream.drain(self.worker).unwrap_or_else(|_| {
+                self.upstream.abandon();
+                true
+            });
+            if self.upstream.is_empty() && !told {
+                self.worker.shutdown_write();
+                told = true;
             }
-        };
-        let _ = timeout(LAST_ANSWER_LIMIT, answer).await;
+            self.downstream.start = self.downstream.end;
+            match self.downstream.fill(self.worker) {
+                Ok(true) => {
+                    read_bytes += self.downstream.end;
+                    moved = true;
+                    if self.look_at_worker().is_err() {
+                        return;
+                    }
+                }
+                Ok(false) => {}
+                Err(_) => return,
+            }
+            if moved || self.downstream.closed {
+                continue;
+            }
+            if Instant::now() > until || self.production.draining.load(Ordering::SeqCst) {
+                return;
+            }
+            let interest =
+                if self.upstream.is_empty() { Interest::READABLE } else { Interest::READABLE.add(Interest::WRITABLE) };
+            // The time-out is for the look at the drain.
+            let _ = timeout(DRAIN_LOOK, self.worker.ready(interest)).await;
+        }
     }
 
     fn close(&mut self) {
@@ -367,6 +444,7 @@ impl Relay<'_> {
 
     /// Forwards what is not mirrored, without a look.
     async fn copy(&mut self) -> End {
+        let mut rounds = 0_u32;
         loop {
             let mut moved = false;
             if self.upstream.is_empty() {
@@ -392,12 +470,23 @@ impl Relay<'_> {
                 (Err(_), _) => return End::Worker,
                 (_, Err(_)) => return End::Client,
             }
-            if !moved {
+            if moved {
+                rounds = rounds.wrapping_add(1);
+                if rounds.is_multiple_of(ROUNDS_PER_TURN) {
+                    yield_now().await;
+                }
+            } else {
                 if self.production.draining.load(Ordering::SeqCst) {
                     return End::Drained;
                 }
                 self.wait().await;
             }
         }
+    }
+}
+
+impl Drop for Relay<'_> {
+    fn drop(&mut self) {
+        self.production.tap.kept(self.kept_bytes, 0);
     }
 }

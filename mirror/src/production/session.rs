@@ -196,16 +196,32 @@ pub async fn serve(production: Arc<Production>, client: Stream, thread: usize) {
             let _ = timeout(WORKER_LIMIT, passed_on).await;
         }
         FirstPacket::Startup(packet, parsed) => {
-            let state = production.sessions.open();
+            let open = OpenSession { production: &production, state: production.sessions.open() };
+            let state = &open.state;
             let replication = parsed.is_replication();
             if replication {
                 production.counters.replication.fetch_add(1, Ordering::Relaxed);
                 state.mirrored.store(false, Ordering::Relaxed);
             }
             if worker.write_all(&packet).await.is_ok() {
-                relay::run(&production, &client, &worker, &state, parsed, thread).await;
+                relay::run(&production, &client, &worker, state, parsed, thread).await;
             }
-            production.sessions.close(state.id);
+        }
+    }
+}
+
+/// A session stands in the list for as long as this lives, whatever ends its task.
+struct OpenSession<'a> {
+    production: &'a Production,
+    state: Arc<SessionState>,
+}
+
+impl Drop for OpenSession<'_> {
+    fn drop(&mut self) {
+        self.production.sessions.close(self.state.id);
+        if std::thread::panicking() {
+            // What it had under way can't be told any more: the arms must not go on as if nothing were.
+            self.production.tap.fail();
         }
     }
 }

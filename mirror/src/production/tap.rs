@@ -77,6 +77,12 @@ impl Tap {
         self.capturing.store(false, Ordering::Relaxed);
     }
 
+    /// Something that had to be captured was not: capture ends, and says so.
+    pub fn fail(&self) {
+        self.overflowed.store(true, Ordering::Relaxed);
+        self.end_capture();
+    }
+
     /// Hands an event over.
     pub fn push(&self, event: Event) {
         if !self.is_capturing() {
@@ -93,11 +99,32 @@ impl Tap {
         self.queue.push(event);
     }
 
+    /// Requests and COPY data that a session keeps and has not handed over yet: so many bytes before,
+    /// so many now. They count as if they had been handed over.
+    pub fn kept(&self, before_bytes: usize, now_bytes: usize) {
+        match now_bytes.checked_sub(before_bytes) {
+            Some(more) => {
+                let pending = self.pending_bytes.fetch_add(more, Ordering::Relaxed).saturating_add(more);
+                if more > 0 && pending > self.limit_bytes && self.is_capturing() {
+                    self.fail();
+                }
+            }
+            None => {
+                self.pending_bytes.fetch_sub(before_bytes - now_bytes, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Takes the next event. Shadow side.
     pub fn pop(&self) -> Option<Event> {
         let event = self.queue.pop()?;
         self.pending_bytes.fetch_sub(weight(&event), Ordering::Relaxed);
         Some(event)
+    }
+
+    /// Events that wait. Shadow side.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
     }
 
     /// Whether events were dropped since the shadow path did not take them in time.

@@ -2,7 +2,7 @@
 
 use understudy_crds::condition::DivergenceKind;
 
-use super::entry::Entry;
+use super::{entry::Entry, statement::footprint::Footprint};
 use crate::capture::exchange::{Outcome, StatementOutcome, is_circumstance};
 
 /// What a comparison found.
@@ -19,6 +19,13 @@ pub struct Compared {
 /// Compares statement by statement.
 pub fn compare(entry: &Entry, production: &Outcome, arm: &Outcome) -> Compared {
     let mut compared = Compared::default();
+    // The connection broke before production said whether what this exchange would have made visible
+    // became so. The arm has undone it, or committed it where it was a COMMIT: one of the two is wrong.
+    if production.broken && production.error().is_none() && entry.publishes != Footprint::NOTHING {
+        compared.statements += 1;
+        compared.divergences.push(DivergenceKind::TransactionState);
+        return compared;
+    }
     // Nobody knows what production answered, or it failed for a reason of the moment.
     if production.broken || production.error().is_some_and(is_circumstance) {
         return compared;

@@ -2,7 +2,7 @@
 //! memory budget.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
@@ -35,6 +35,9 @@ pub struct Entry {
     pub overlapped: AtomicBool,
     /// What it takes of the memory budget.
     pub charge: Charge,
+    /// What its outcome takes. Set once the ingest has taken the outcome in: only then is it known what
+    /// it overlapped, and whatever production finished before it.
+    pub taken_in: OnceLock<Charge>,
 }
 
 /// One statement of an entry.

@@ -4,13 +4,14 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
     time::Duration,
 };
 
+use tokio::sync::oneshot;
 use understudy_crds::experiment::StatementClass;
 
 use super::{
@@ -22,7 +23,8 @@ use super::{
     statement::catalog::Catalog,
 };
 use crate::{
-    capture::exchange::{Event, Exchange, SessionId, SessionInfo},
+    capture::exchange::{Event, Exchange, Outcome, SessionId, SessionInfo, StatementOutcome},
+    clock::now_ns,
     measure::{interval::Fingerprint, recorder::Recorder},
     production::tap::Tap,
 };
@@ -31,18 +33,22 @@ use crate::{
 const TICK: Duration = Duration::from_millis(2);
 /// What an entry weighs beside the bytes it carries.
 const ENTRY_BYTES: usize = 768;
+/// An arm that is let go of gives its memory back within this time; until then no other is blamed, ns.
+const RELIEF_NS: u64 = 1_000_000_000;
 
 /// What the control plane asks of the ingest.
 #[derive(Debug)]
 pub enum Command {
-    /// From now on nothing is forgotten that had not ended by this moment, ns.
-    Retain(u64),
+    /// From now on nothing is forgotten that had not ended by this moment, ns. Answered when it is so.
+    Retain(u64, oneshot::Sender<()>),
     /// Forget again what is over.
     Release,
     /// The arms that leave the WAL at this moment: their log begins here.
     Cut {
         /// The moment, ns.
         at_ns: u64,
+        /// When the gate opened again, ns.
+        sealed_ns: u64,
         /// The arms.
         arms: Vec<Arc<ArmShared>>,
         /// Where the sessions as they were go, once all until then is known.
@@ -65,6 +71,11 @@ pub struct IngestShared {
     pub stop: AtomicBool,
 }
 
+/// What an outcome weighs.
+fn outcome_bytes(outcome: &Outcome) -> usize {
+    outcome.copy_in.len() + outcome.statements.len() * size_of::<StatementOutcome>()
+}
+
 /// Runs until told to stop.
 pub fn run(shared: &IngestShared, tap: &Tap, commands: &mpsc::Receiver<Command>) {
     let mut ingest = Ingest::new(shared);
@@ -77,8 +88,8 @@ pub fn run(shared: &IngestShared, tap: &Tap, commands: &mpsc::Receiver<Command>)
     }
 }
 
-/// The moment, its arms, and who waits for the seeds.
-type WaitingCut = (u64, Vec<Arc<ArmShared>>, mpsc::Sender<Vec<SessionSeed>>);
+/// The moment, when the gate opened again, the arms, and who waits for the seeds.
+type WaitingCut = (u64, u64, Vec<Arc<ArmShared>>, mpsc::Sender<Vec<SessionSeed>>);
 
 struct Ingest<'a> {
     shared: &'a IngestShared,
@@ -94,6 +105,10 @@ struct Ingest<'a> {
     waiting_cut: Option<WaitingCut>,
     known_ns: u64,
     next_id: u64,
+    /// When the memory was last relieved, ns.
+    relieved_ns: Option<u64>,
+    /// What a cut would need has been forgotten since it was asked for.
+    gave_up: bool,
 }
 
 impl<'a> Ingest<'a> {
@@ -110,17 +125,32 @@ impl<'a> Ingest<'a> {
             waiting_cut: None,
             known_ns: 0,
             next_id: 1,
+            relieved_ns: None,
+            gave_up: false,
         }
     }
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Retain(from_ns) => self.retain_from_ns = Some(from_ns),
+            Command::Retain(from_ns, reply) => {
+                self.retain_from_ns = Some(from_ns);
+                self.gave_up = false;
+                self.books.retain(|_, book| {
+                    book.settle(Some(from_ns));
+                    !(book.closed && book.kept() == 0)
+                });
+                // Who asked may have gone.
+                let _ = reply.send(());
+            }
             Command::Release => {
                 self.retain_from_ns = None;
                 self.books.retain(|_, book| !book.closed);
             }
-            Command::Cut { at_ns, arms, reply } => self.waiting_cut = Some((at_ns, arms, reply)),
+            // Without an answer the cut fails: what it needs has been forgotten.
+            Command::Cut { .. } if self.gave_up => {}
+            Command::Cut { at_ns, sealed_ns, arms, reply } => {
+                self.waiting_cut = Some((at_ns, sealed_ns, arms, reply));
+            }
             Command::Texts(reply) => {
                 // Who asked may have gone.
                 let _ = reply.send(self.catalog.texts().clone());
@@ -131,7 +161,10 @@ impl<'a> Ingest<'a> {
     fn drain(&mut self, tap: &Tap) {
         // What is settled is asked before the queue is emptied: all of it is in the queue then.
         let settled_ns = tap.settled_until_ns();
-        while let Some(event) = tap.pop() {
+        // No more than waits now: under a load that never lets the queue run empty, commands still get
+        // their turn.
+        for _ in 0..tap.waiting() {
+            let Some(event) = tap.pop() else { break };
             self.event(event);
         }
         if let Some(settled_ns) = settled_ns {
@@ -174,6 +207,7 @@ impl<'a> Ingest<'a> {
             skip,
             overlapped: AtomicBool::new(false),
             charge: self.shared.budget.charge(ENTRY_BYTES + exchange.request.len()),
+            taken_in: OnceLock::new(),
             exchange: Arc::clone(exchange),
         });
         self.next_id += 1;
@@ -195,6 +229,8 @@ impl<'a> Ingest<'a> {
             book.ended(&entry);
             book.settle(self.retain_from_ns);
         }
+        // Last of all: who sees it may judge.
+        let _ = entry.taken_in.set(self.shared.budget.charge(entry.outcome().map_or(0, outcome_bytes)));
         self.tell(|| ArmEvent::Ended(Arc::clone(&entry)));
     }
 
@@ -209,10 +245,10 @@ impl<'a> Ingest<'a> {
         let oldest_ns = self.running_since.first().map_or(self.known_ns, |(begun_ns, _)| *begun_ns);
         self.overlaps.forget_before(oldest_ns.min(self.known_ns));
         self.shared.recorded_until_ns.fetch_max(oldest_ns.min(self.known_ns), Ordering::Release);
-        if self.waiting_cut.as_ref().is_some_and(|(at_ns, ..)| *at_ns < self.known_ns)
-            && let Some((at_ns, arms, reply)) = self.waiting_cut.take()
+        if self.waiting_cut.as_ref().is_some_and(|(_, sealed_ns, ..)| *sealed_ns < self.known_ns)
+            && let Some((at_ns, sealed_ns, arms, reply)) = self.waiting_cut.take()
         {
-            let seeds = self.books.values_mut().map(|book| book.cut(at_ns)).collect();
+            let seeds = self.books.values_mut().map(|book| book.cut(at_ns, sealed_ns)).collect();
             self.arms.extend(arms);
             // Who asked may have gone; its arms are stopped then, and dropped below.
             let _ = reply.send(seeds);
@@ -225,7 +261,7 @@ impl<'a> Ingest<'a> {
     fn police(&mut self, tap: &Tap) {
         if tap.has_overflowed() {
             for arm in &self.arms {
-                arm.lose("capture ended: the shadow path did not take events in time, and its memory was full");
+                arm.lose("capture ended: what was captured and not yet taken in had outgrown the memory limit");
             }
         }
         self.arms.retain(|arm| {
@@ -235,7 +271,19 @@ impl<'a> Ingest<'a> {
             }
             alive
         });
-        if self.shared.budget.is_exceeded() {
+        if self.shared.budget.is_exceeded()
+            && self.relieved_ns.is_none_or(|at_ns| now_ns() >= at_ns.saturating_add(RELIEF_NS))
+        {
+            self.relieved_ns = Some(now_ns());
+            if self.arms.is_empty() {
+                // Nobody but a cut that is being made keeps so much. Production's memory goes first.
+                self.retain_from_ns = None;
+                self.gave_up = true;
+                self.waiting_cut = None;
+                self.books.retain(|_, book| !book.closed);
+                self.books.values_mut().for_each(|book| book.settle(None));
+                return;
+            }
             // The arm that is furthest behind holds the most.
             let behind = |arm: &Arc<ArmShared>| arm.lag().exchanges + i64::try_from(arm.queue.len()).unwrap_or(0);
             if let Some(slowest) = self.arms.iter().max_by_key(|arm| behind(arm)) {
@@ -245,3 +293,6 @@ impl<'a> Ingest<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,3 +49,6 @@ fn record(recorder: &mut Recorder, entry: &Entry, production: &Outcome, side: &O
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,8 @@
 //! 1. **Session**: the exchange before it in its session is finished on the arm.
 //! 2. **Due**: production began it at least the shift ago. All arms play the same moment at once, with
 //!    production's spacing.
-//! 3. **Known**: everything that production finished before this exchange began is known here; and a
-//!    write's own outcome is known.
+//! 3. **Known**: everything that production finished before this exchange began is known here; for a
+//!    write, everything that production finished before it ended, and its own outcome.
 //! 4. **Real time**: every write that production had finished before this exchange began is finished
 //!    on the arm.
 //! 5. **Conflicts**: a write waits for every overlapping write with a conflicting footprint that
@@ -214,7 +214,10 @@ impl Order {
 
     fn consider(&mut self, session: SessionId, now_ns: u64, actions: &mut Vec<Action>) {
         let Some(entry) = self.lanes.get(&session).and_then(|lane| lane.queue.front()) else { return };
-        let known = self.known_ns >= entry.exchange.begun_ns && (!entry.writes || entry.outcome().is_some());
+        // An outcome is seen here as soon as production has it. What production finished before it may
+        // still be on its way: a write waits until that is known too.
+        let known = self.known_ns >= entry.exchange.begun_ns
+            && (!entry.writes || (entry.outcome().is_some() && self.known_ns >= entry.ended_ns()));
         if entry.exchange.begun_ns < self.hold_from_ns && known && !self.must_wait(entry) {
             self.start(session, now_ns, false, actions);
         }

@@ -2,42 +2,76 @@
 //! a read are right, so its rows are not compared. Pure.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, atomic::Ordering},
 };
 
-use super::entry::Entry;
+use super::{entry::Entry, statement::footprint::Footprint};
+use crate::capture::exchange::SessionId;
+
+/// Changes that have ended and are kept for reads that still run. One statement may run for hours, and
+/// thousands of changes end in each second of it.
+const MAX_CHANGES: usize = 50_000;
 
 /// Exchanges that made changes visible, as long as a read that runs may have overlapped them.
 #[derive(Debug, Default)]
 pub struct Overlaps {
-    changes: BTreeMap<u64, Arc<Entry>>,
+    running: HashMap<u64, Arc<Entry>>,
+    /// By the moment of their end and their number. Nothing of the exchange itself is kept: it may be
+    /// large, and it would count as memory that an arm is behind with.
+    ended: BTreeMap<(u64, u64), Change>,
+    /// What ended before is forgotten although something that runs may have overlapped it, ns.
+    forgotten_ns: u64,
+}
+
+#[derive(Debug)]
+struct Change {
+    session: SessionId,
+    begun_ns: u64,
+    publishes: Footprint,
 }
 
 impl Overlaps {
     /// An exchange has begun.
     pub fn begun(&mut self, entry: &Arc<Entry>) {
-        if entry.publishes != super::statement::footprint::Footprint::NOTHING {
-            self.changes.insert(entry.id, Arc::clone(entry));
+        if entry.publishes != Footprint::NOTHING {
+            self.running.insert(entry.id, Arc::clone(entry));
         }
     }
 
     /// An exchange has ended: whether a change overlapped it is known now.
     pub fn ended(&mut self, entry: &Arc<Entry>) {
-        let (begun_ns, ended_ns) = (entry.exchange.begun_ns, entry.ended_ns());
-        let overlapped = self.changes.values().any(|change| {
-            change.exchange.session != entry.exchange.session
-                && change.exchange.begun_ns <= ended_ns
-                && change.ended_ns() >= begun_ns
-                && change.publishes.conflicts(&entry.touches)
-        });
-        if overlapped && !entry.writes {
+        let (session, begun_ns, ended_ns) = (entry.exchange.session, entry.exchange.begun_ns, entry.ended_ns());
+        if self.running.remove(&entry.id).is_some() {
+            let change = Change { session, begun_ns, publishes: entry.publishes.clone() };
+            self.ended.insert((ended_ns, entry.id), change);
+            while self.ended.len() > MAX_CHANGES {
+                if let Some(((ended_ns, _), _)) = self.ended.pop_first() {
+                    self.forgotten_ns = self.forgotten_ns.max(ended_ns + 1);
+                }
+            }
+        }
+        if entry.writes {
+            return;
+        }
+        let overlaps = |of: SessionId, since_ns: u64, publishes: &Footprint| {
+            of != session && since_ns <= ended_ns && publishes.conflicts(&entry.touches)
+        };
+        let overlapped = begun_ns < self.forgotten_ns
+            || self.running.values().any(|c| overlaps(c.exchange.session, c.exchange.begun_ns, &c.publishes))
+            || self.ended.range((begun_ns, 0)..).any(|(_, c)| overlaps(c.session, c.begun_ns, &c.publishes));
+        if overlapped {
             entry.overlapped.store(true, Ordering::Relaxed);
         }
     }
 
     /// Nothing that runs began before this moment.
     pub fn forget_before(&mut self, oldest_ns: u64) {
-        self.changes.retain(|_, change| change.ended_ns() >= oldest_ns);
+        while self.ended.first_key_value().is_some_and(|((ended_ns, _), _)| *ended_ns < oldest_ns) {
+            self.ended.pop_first();
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -193,6 +193,9 @@ impl Player {
                     tracker.server(buffer.get(..read).unwrap_or_default(), now_ns(), &mut steps)?;
                     for step in steps.drain(..) {
                         if let Step::Ended(exchange) = step {
+                            // An arm that fails a COPY answers before it has all the data. It ignores the
+                            // rest, which may be in the middle of a message.
+                            stream.write_all(unsent).await?;
                             return Ok(exchange);
                         }
                     }
@@ -218,6 +221,12 @@ impl Player {
 /// in any case.
 async fn cancel(address: &Address, key: &[u8]) {
     if let Ok(stream) = Stream::connect(address, Duration::from_secs(1)).await {
-        let _ = timeout(Duration::from_secs(1), stream.write_all(&encode::cancel(key))).await;
+        // The server closes the connection when it has sent the signal. Not to wait for that would let the
+        // signal hit whatever the session does next.
+        let cancelled = async {
+            stream.write_all(&encode::cancel(key)).await?;
+            stream.read(&mut [0; 16]).await
+        };
+        let _ = timeout(Duration::from_secs(1), cancelled).await;
     }
 }

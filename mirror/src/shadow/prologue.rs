@@ -15,10 +15,14 @@ const MAX_STEPS: usize = 5_000;
 #[expect(clippy::struct_excessive_bools, reason = "independent observations about one request")]
 #[derive(Debug, Default, Clone)]
 pub struct Settled {
-    /// Named statements that it prepares: name and Parse message.
-    pub prepared: Vec<(Bytes, Bytes)>,
+    /// Named statements that it prepares.
+    pub prepared: Vec<Prepared>,
     /// Named statements that it closes.
     pub closed: Vec<Bytes>,
+    /// It closes all of them.
+    pub closes_all: bool,
+    /// It makes the session as new: DISCARD ALL.
+    pub discards: bool,
     /// It changes settings or the like.
     pub state: bool,
     /// It leaves something that can't be made again from its text.
@@ -27,6 +31,25 @@ pub struct Settled {
     pub rolls_back: bool,
     /// It changes data: it can't be played again.
     pub writes: bool,
+}
+
+/// A named statement that an exchange prepares.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// Its name.
+    pub name: Bytes,
+    /// The Parse message.
+    pub parse: Bytes,
+    /// How many Parse messages of the exchange come before it.
+    pub after: usize,
+}
+
+impl Settled {
+    /// It leaves the session as it was.
+    pub fn is_nothing(&self) -> bool {
+        let Self { prepared, closed, closes_all, discards, state, bound, rolls_back: _, writes: _ } = self;
+        prepared.is_empty() && closed.is_empty() && !(*closes_all || *discards || *state || *bound)
+    }
 }
 
 /// The state of a session.
@@ -53,15 +76,22 @@ impl Prologue {
             for name in &settled.closed {
                 self.forget(name);
             }
-            // A Parse outlives the transaction it stands in, but not its own failure.
-            if !failed {
-                for (name, parse) in &settled.prepared {
-                    self.forget(name);
-                    self.steps.push(Step::Prepare { name: name.clone(), parse: parse.clone() });
-                }
+            // A Parse outlives the transaction it stands in, and the failure of what follows it.
+            let parsed = entry.outcome().map_or(0, |o| o.parsed);
+            for Prepared { name, parse, .. } in settled.prepared.iter().filter(|p| p.after < parsed) {
+                self.forget(name);
+                self.steps.push(Step::Prepare { name: name.clone(), parse: parse.clone() });
+            }
+            // So does DEALLOCATE.
+            if settled.closes_all && !failed {
+                self.steps.retain(|step| !matches!(step, Step::Prepare { .. }));
             }
             if failed || rolled_back {
                 continue;
+            }
+            if settled.discards {
+                self.steps.clear();
+                self.bound = false;
             }
             self.bound |= settled.bound || (settled.state && settled.writes);
             if settled.state && !settled.writes {
@@ -71,9 +101,14 @@ impl Prologue {
             }
         }
         if self.steps.len() > MAX_STEPS {
-            self.bound = true;
-            self.steps.clear();
+            self.give_up();
         }
+    }
+
+    /// Something was not kept that would be needed: the state can't be made again.
+    pub fn give_up(&mut self) {
+        self.bound = true;
+        self.steps.clear();
     }
 
     fn forget(&mut self, closed: &Bytes) {

@@ -13,7 +13,7 @@ use understudy_crds::{condition::SkipReason, experiment::StatementClass};
 
 use super::{
     entry::{Entry, PlannedStatement},
-    prologue::{Prologue, Settled},
+    prologue::{Prepared, Prologue, Settled},
     statement::{
         catalog::{self, Analysed, Catalog},
         footprint::Footprint,
@@ -28,6 +28,14 @@ use crate::{
     },
 };
 
+/// What is kept of a session's open transaction, and of all of them while a cut is made. An arm can't take
+/// over a session in a longer one.
+const MAX_OPEN_BYTES: usize = 32 << 20;
+
+fn weight(entry: &Entry) -> usize {
+    256 + entry.exchange.request.len()
+}
+
 /// What is known of one session.
 #[derive(Debug)]
 pub struct SessionBook {
@@ -39,6 +47,10 @@ pub struct SessionBook {
     transaction: OpenTransaction,
     prologue: Prologue,
     recent: VecDeque<(Arc<Entry>, Settled)>,
+    recent_bytes: usize,
+    last_begun: Option<u64>,
+    /// The open transaction is longer than what is kept of one.
+    overgrown: bool,
     /// The client is gone; kept only for a cut that is being made.
     pub closed: bool,
 }
@@ -78,6 +90,9 @@ impl SessionBook {
             transaction: OpenTransaction::default(),
             prologue: Prologue::default(),
             recent: VecDeque::new(),
+            recent_bytes: 0,
+            last_begun: None,
+            overgrown: false,
             closed: false,
         }
     }
@@ -86,6 +101,7 @@ impl SessionBook {
     pub fn plan(&mut self, exchange: &Exchange, catalog: &mut Catalog) -> Plan {
         let mut executed: Vec<(Statement, Footprint)> = Vec::new();
         let mut settled = Settled::default();
+        let mut parses = 0;
         for message in frame::messages(&exchange.request) {
             match frontend::request(message.tag, message.payload) {
                 Request::Query(sql) => {
@@ -95,17 +111,21 @@ impl SessionBook {
                 Request::Parse { statement, sql } => {
                     let name = Bytes::copy_from_slice(statement);
                     if !statement.is_empty() {
-                        settled.prepared.push((name.clone(), Bytes::copy_from_slice(message.bytes)));
+                        let parse = Bytes::copy_from_slice(message.bytes);
+                        settled.prepared.push(Prepared { name: name.clone(), parse, after: parses });
                     }
+                    parses += 1;
                     self.prepared.insert(name, catalog.analyse(sql));
                 }
                 Request::Bind { portal, statement, values } => {
-                    let bound = self.prepared.get(statement).map(|a| bound(a, Some(values))).unwrap_or_default();
+                    let bound = self.bind(statement, values);
                     self.portals.insert(Bytes::copy_from_slice(portal), bound);
                 }
                 Request::Execute { portal } => {
-                    if let Some(bound) = self.portals.get(portal) {
-                        executed.extend(bound.iter().cloned());
+                    match self.portals.get(portal) {
+                        Some(bound) => executed.extend(bound.iter().cloned()),
+                        // A cursor that SQL declared, perhaps.
+                        None => executed.push((Statement::unknown(), Footprint::Anything)),
                     }
                 }
                 Request::CloseStatement(name) => {
@@ -122,6 +142,42 @@ impl SessionBook {
         self.weigh(&executed, settled)
     }
 
+    /// What a portal executes. SQL's PREPARE and the protocol's Parse share their names.
+    fn bind(&self, statement: &[u8], values: &[u8]) -> Vec<(Statement, Footprint)> {
+        if let Some(analysed) = self.prepared.get(statement) {
+            return bound(analysed, Some(values));
+        }
+        let by_sql = std::str::from_utf8(statement).ok().and_then(|name| self.sql_prepared.get(name));
+        vec![by_sql.map_or((Statement::unknown(), Footprint::Anything), |inner| {
+            (inner.clone(), catalog::footprint(inner, &[], Some(values)))
+        })]
+    }
+
+    /// What DEALLOCATE and DISCARD ALL take away.
+    fn take_away(&mut self, kind: &Kind, settled: &mut Settled) {
+        match kind {
+            Kind::Deallocate(Some(name)) => {
+                // What SQL prepared was kept as a request to play again; so is this one then.
+                settled.state |= self.sql_prepared.remove(name).is_some();
+                self.prepared.remove(name.as_bytes());
+                settled.closed.push(Bytes::copy_from_slice(name.as_bytes()));
+            }
+            Kind::Deallocate(None) => {
+                settled.state |= !self.sql_prepared.is_empty();
+                settled.closes_all = true;
+                self.prepared.clear();
+                self.sql_prepared.clear();
+            }
+            Kind::DiscardAll => {
+                settled.discards = true;
+                self.prepared.clear();
+                self.sql_prepared.clear();
+                self.portals.clear();
+            }
+            _ => {}
+        }
+    }
+
     fn weigh(&mut self, executed: &[(Statement, Footprint)], mut settled: Settled) -> Plan {
         let mut statements = Vec::with_capacity(executed.len());
         let (mut touches, mut publishes) = (Footprint::NOTHING, Footprint::NOTHING);
@@ -132,6 +188,7 @@ impl SessionBook {
             touches.merge(footprint);
             writes |= wrote;
             skip = skip.or(statement.skip);
+            self.take_away(&statement.kind, &mut settled);
             settled.state |= matches!(statement.kind, Kind::SessionState | Kind::Prepare(..));
             settled.rolls_back |= matches!(statement.kind, Kind::Rollback);
             settled.bound |= matches!(statement.kind, Kind::SessionBound);
@@ -171,7 +228,7 @@ impl SessionBook {
                 }
                 self.touched(footprint, true, publishes);
             }
-            Kind::Plain | Kind::SessionState | Kind::SessionBound => {
+            Kind::Plain | Kind::SessionState | Kind::SessionBound | Kind::Deallocate(_) | Kind::DiscardAll => {
                 self.touched(footprint, statement.writes, publishes);
             }
         }
@@ -192,16 +249,27 @@ impl SessionBook {
 
     /// Keeps an entry until its transaction is over.
     pub fn begun(&mut self, entry: Arc<Entry>, settled: Settled) {
+        self.last_begun = Some(entry.id);
+        self.recent_bytes += weight(&entry);
         self.recent.push_back((entry, settled));
+        if self.overgrown || self.recent_bytes > MAX_OPEN_BYTES {
+            self.overgrown = true;
+            if self.recent.iter().any(|(_, settled)| !settled.is_nothing()) {
+                self.prologue.give_up();
+            }
+            self.recent.clear();
+            self.recent_bytes = 0;
+        }
     }
 
     /// An outcome is known: the transaction is as the server says it is.
     pub fn ended(&mut self, entry: &Entry) {
         let Some(outcome) = entry.outcome() else { return };
-        let last = self.recent.back().is_none_or(|(e, _)| e.id == entry.id);
-        if last {
+        if self.last_begun == Some(entry.id) {
             if !outcome.after.in_block() {
                 self.transaction = OpenTransaction::default();
+                self.portals.clear();
+                self.overgrown = false;
             } else if !self.transaction.open {
                 self.transaction.open = true;
             }
@@ -213,6 +281,8 @@ impl SessionBook {
         loop {
             let Some(count) = self.first_unit(retain_from_ns.unwrap_or(u64::MAX)) else { return };
             let unit: Vec<_> = self.recent.drain(..count).collect();
+            let bytes: usize = unit.iter().map(|(entry, _)| weight(entry)).sum();
+            self.recent_bytes = self.recent_bytes.saturating_sub(bytes);
             self.prologue.settle(&unit);
         }
     }
@@ -232,18 +302,19 @@ impl SessionBook {
     }
 
     /// What an arm needs that left the WAL at `at_ns`: how to rebuild the session, and everything that
-    /// was not committed by then, from the beginning of its transaction.
-    pub fn cut(&mut self, at_ns: u64) -> SessionSeed {
+    /// was not committed by then, from the beginning of its transaction. An exchange that was under way then
+    /// began before the gate opened again, at `sealed_ns`.
+    pub fn cut(&mut self, at_ns: u64, sealed_ns: u64) -> SessionSeed {
         self.settle(Some(at_ns));
         let entries: Vec<Arc<Entry>> = self.recent.iter().map(|(entry, _)| Arc::clone(entry)).collect();
         let in_doubt = entries
             .iter()
             .position(|e| e.ended_ns() > at_ns)
-            .filter(|index| entries.get(*index).is_some_and(|e| e.exchange.begun_ns <= at_ns));
+            .filter(|index| entries.get(*index).is_some_and(|e| e.exchange.begun_ns <= sealed_ns));
         SessionSeed {
             info: Arc::clone(&self.info),
             prologue: self.prologue.messages(),
-            bound: self.prologue.bound(),
+            bound: self.prologue.bound() || self.overgrown,
             entries,
             in_doubt,
             closed: self.closed,
@@ -288,3 +359,6 @@ fn bound(analysed: &Analysed, values: Option<&[u8]>) -> Vec<(Statement, Footprin
         .map(|statement| (statement.clone(), catalog::footprint(statement, &analysed.literals, values)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,8 @@ pub mod tag {
     pub const BACKEND_KEY: u8 = b'K';
     /// An authentication request, or that it is done.
     pub const AUTHENTICATION: u8 = b'R';
+    /// A Parse has succeeded.
+    pub const PARSE_COMPLETE: u8 = b'1';
     /// The answer to a function call.
     pub const FUNCTION_RESULT: u8 = b'V';
 }

@@ -76,7 +76,6 @@ pub async fn make<P: Platform>(
     arms: &[(String, ArmRole)],
     max_pause: Duration,
 ) -> Result<CutMade, UserError> {
-    mirror.prepare_cut().await.map_err(gone)?;
     let made = attempts(platform, mirror, arms, max_pause).await;
     mirror.release_cut();
     made
@@ -92,6 +91,8 @@ async fn attempts<P: Platform>(
     let (mut attempts, mut last) = (0, String::new());
     while Instant::now() < until {
         attempts += 1;
+        // Anew for each attempt: what ended before the one that failed need not be kept.
+        mirror.prepare_cut().await.map_err(gone)?;
         match attempt(platform, mirror, max_pause).await? {
             Ok((probe, cut, fates)) => {
                 let to_start = mirror.arms_at(&cut, arms).map_err(gone)?;

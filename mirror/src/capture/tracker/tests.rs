@@ -195,3 +195,35 @@ fn data_that_comes_after_a_failed_copy_belongs_to_nothing() {
         ],
     );
 }
+
+#[test]
+fn a_request_that_comes_along_with_the_password_is_an_exchange_of_the_session() {
+    let mut tracker = Tracker::new(SessionId(1), Keep::Requests);
+    let mut steps = Vec::new();
+    let request = message(b'Q', b"update t set a = 1\0");
+    tracker.client(&[message(b'p', b"secret\0"), request.clone()].concat(), 5, &mut steps).unwrap();
+    assert!(steps.is_empty() && !tracker.is_idle());
+    tracker.server(&[message(b'R', &[0; 4]), ready(b'I')].concat(), 10, &mut steps).unwrap();
+    assert!(matches!(&steps[..], [Step::LoggedIn, Step::Begun(e)] if e.request == request));
+    tracker.server(&[message(b'C', b"UPDATE 1\0"), ready(b'I')].concat(), 20, &mut steps).unwrap();
+    let Some(Step::Ended(exchange)) = steps.last() else { panic!("{steps:?}") };
+    assert_eq!(exchange.outcome.get().unwrap().statements[0].tag_rows, Some(1));
+    assert!(tracker.is_idle());
+}
+
+#[test]
+fn what_is_kept_is_let_go_of_when_nothing_is_kept_any_more() {
+    let mut tracker = Tracker::new(SessionId(1), Keep::Requests);
+    let mut steps = Vec::new();
+    tracker.server(&ready(b'I'), 0, &mut steps).unwrap();
+    tracker.client(&message(b'Q', b"copy t from stdin\0"), 1, &mut steps).unwrap();
+    tracker.server(&message(b'G', &[0, 0, 0]), 2, &mut steps).unwrap();
+    tracker.client(&message(b'd', &[b'x'; 1000]), 3, &mut steps).unwrap();
+    assert_eq!(tracker.kept_bytes(), 1005);
+    tracker.keep_nothing();
+    tracker.client(&message(b'd', &[b'x'; 1000]), 4, &mut steps).unwrap();
+    assert_eq!(tracker.kept_bytes(), 0);
+    tracker.client(&message(b'c', b""), 5, &mut steps).unwrap();
+    tracker.server(&[message(b'C', b"COPY 2\0"), ready(b'I')].concat(), 6, &mut steps).unwrap();
+    assert!(tracker.is_idle(), "boundaries are followed as before");
+}

@@ -78,7 +78,7 @@ struct Driver<'a> {
     unplayable: HashSet<SessionId>,
     done: mpsc::UnboundedReceiver<Done>,
     report: mpsc::UnboundedSender<Done>,
-    /// Played before production itself was done.
+    /// Played before production itself was done, or before that was known here.
     early: HashMap<u64, (u64, Outcome)>,
     known_ns: u64,
 }
@@ -247,7 +247,7 @@ impl<'a> Driver<'a> {
                         *c.divergence.entry(DivergenceKind::TransactionState).or_default() += 1;
                     }
                 });
-                if entry.outcome().is_some() {
+                if entry.taken_in.get().is_some() {
                     self.judge(&entry, &outcome, due_ns);
                 } else {
                     self.early.insert(entry.id, (due_ns, outcome));
@@ -284,7 +284,8 @@ impl<'a> Driver<'a> {
         shared.outstanding.store(self.order.outstanding() as u64, Ordering::Relaxed);
         shared.oldest_ns.store(oldest_ns.unwrap_or(u64::MAX), Ordering::Relaxed);
         // What was played early is recorded when production is done with it.
-        let recorded = if self.early.is_empty() { oldest_ns.unwrap_or(self.known_ns).min(self.known_ns) } else { 0 };
+        let early_ns = self.early.values().map(|(due_ns, _)| due_ns.saturating_sub(self.shift_ns)).min();
+        let recorded = [oldest_ns, early_ns].into_iter().flatten().fold(self.known_ns, u64::min);
         shared.recorded_until_ns.fetch_max(recorded, Ordering::Release);
         let behind_ns = oldest_ns.map_or(0, |oldest| now_ns().saturating_sub(oldest));
         if self.known_ns > 0 && behind_ns < self.shift_ns + LEVEL_NS {
@@ -322,6 +323,11 @@ async fn play_session(
 }
 
 async fn play(player: &mut Player, entry: &Entry) -> Result<(Outcome, bool), PlayError> {
+    // Whatever began before production's outcome was known may have left another transaction behind than
+    // production's: a COMMIT that rolled back there must not commit here.
+    if let Some(production) = entry.outcome().filter(|o| !o.broken) {
+        player.align(production.before).await?;
+    }
     let outcome = player.play(entry).await?;
     let misaligned = match entry.outcome() {
         Some(production) if !production.broken => player.align(production.after).await?,

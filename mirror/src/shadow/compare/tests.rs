@@ -33,6 +33,7 @@ fn entry(volatile: bool, overlapped: bool) -> Entry {
         skip: None,
         overlapped: AtomicBool::new(overlapped),
         charge: Budget::new(0).charge(0),
+        taken_in: OnceLock::new(),
     }
 }
 
@@ -84,4 +85,22 @@ fn rows_that_may_differ_are_counted_as_ambiguous_and_not_compared() {
 fn what_failed_for_a_reason_of_the_moment_is_not_compared() {
     let production = outcome(&[(0, 0, Some(b"40P01"))]);
     assert_eq!(compare(&entry(false, false), &production, &outcome(&[(1, 1, None)])), Compared::default());
+}
+
+#[test]
+fn a_write_of_which_nobody_knows_whether_it_was_committed_is_counted() {
+    let mut write = entry(false, false);
+    write.writes = true;
+    write.publishes = Footprint::Anything;
+    let mut lost = outcome(&[]);
+    lost.broken = true;
+    assert_eq!(compare(&write, &lost, &outcome(&[])).divergences, [DivergenceKind::TransactionState]);
+    let mut terminated = outcome(&[(0, 0, Some(b"57P01"))]);
+    terminated.broken = true;
+    assert_eq!(compare(&write, &terminated, &outcome(&[])).divergences, [], "it said that it failed");
+    assert_eq!(
+        compare(&entry(false, false), &lost, &outcome(&[])).divergences,
+        [],
+        "nothing would have become visible"
+    );
 }

@@ -47,6 +47,7 @@ fn entry(id: u64, session: u64, begun_ns: u64, ended_ns: Option<u64>, row: Optio
         skip: None,
         overlapped: AtomicBool::new(false),
         charge: Budget::new(0).charge(0),
+        taken_in: OnceLock::new(),
     })
 }
 
@@ -187,4 +188,25 @@ fn lag_is_what_is_captured_and_not_finished() {
     assert_eq!(started(&mut order, 5000), [1, 2]);
     order.finished(SessionId(1));
     assert_eq!((order.outstanding(), order.oldest_ns()), (1, Some(200)));
+}
+
+#[test]
+fn a_write_whose_outcome_is_seen_early_waits_for_the_news_of_what_ended_before_it() {
+    // Both write the same row and run for longer than the shift. The later one's outcome is visible
+    // here although neither end has been told: production's thread has just set it.
+    let first = entry(1, 1, 0, None, Some(7));
+    let second = entry(2, 2, 10, Some(5000), Some(7));
+    let mut order = Order::new(SHIFT, LIMIT);
+    order.begun(Arc::clone(&first));
+    order.begun(Arc::clone(&second));
+    order.known_until(4000);
+    let mut actions = Vec::new();
+    order.poll(5001, &mut actions);
+    assert!(actions.is_empty(), "{actions:?}");
+    first.exchange.outcome.set(Outcome { ended_ns: 4900, ..Outcome::default() }).unwrap();
+    order.ended(&first);
+    order.ended(&second);
+    order.known_until(5000);
+    order.poll(5002, &mut actions);
+    assert!(matches!(&actions[..], [Action::Start { entry, .. }] if entry.id == 1), "{actions:?}");
 }

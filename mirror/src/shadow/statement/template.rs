@@ -57,6 +57,10 @@ pub enum Kind {
     /// Leaves something in the session that can't be made again from its text: a temporary table, a
     /// cursor that outlives its transaction, an advisory lock.
     SessionBound,
+    /// DEALLOCATE of a prepared statement; of all, without a name.
+    Deallocate(Option<Arc<str>>),
+    /// DISCARD ALL.
+    DiscardAll,
     /// EXECUTE of a statement prepared by SQL.
     ExecutePrepared(Arc<str>),
     /// PREPARE of such a statement; it is itself session state.
@@ -190,7 +194,7 @@ pub fn analyse(sql: &[u8], lexed: &Lexed<'_>) -> Template {
     let Ok(parsed) = pg_query::parse(&text, ParserOptions::DEFAULT) else {
         return Template { statements: vec![unparsable(lexed.template)] };
     };
-    let statements = parsed
+    let mut statements: Vec<Statement> = parsed
         .protobuf
         .stmts
         .iter()
@@ -203,6 +207,10 @@ pub fn analyse(sql: &[u8], lexed: &Lexed<'_>) -> Template {
             statement(&tree, own, lexed)
         })
         .collect();
+    if statements.is_empty() {
+        // The server answers an empty text as well.
+        statements.push(empty(lexed.template));
+    }
     Template { statements }
 }
 
@@ -210,6 +218,16 @@ impl Statement {
     /// A statement of which nothing is known.
     pub fn unknown() -> Self {
         unparsable(0)
+    }
+}
+
+fn empty(template: u64) -> Statement {
+    Statement {
+        writes: false,
+        volatile: false,
+        tables: TableTemplates::Tables(Vec::new()),
+        text: "".into(),
+        ..unparsable(template)
     }
 }
 
@@ -311,9 +329,10 @@ fn verb(
         "VariableSetStmt" if body.get("is_local").and_then(Value::as_bool) == Some(true) => {
             (Utility, Kind::Plain, false)
         }
-        "VariableSetStmt" | "DiscardStmt" | "DeallocateStmt" | "ListenStmt" | "UnlistenStmt" => {
-            (Utility, Kind::SessionState, false)
-        }
+        "DeallocateStmt" => (Utility, Kind::Deallocate(Some(name()).filter(|name| !name.is_empty())), false),
+        // Target 1 of the grammar is ALL.
+        "DiscardStmt" if body.get("target").and_then(Value::as_i64) == Some(1) => (Utility, Kind::DiscardAll, false),
+        "VariableSetStmt" | "DiscardStmt" | "ListenStmt" | "UnlistenStmt" => (Utility, Kind::SessionState, false),
         "ExecuteStmt" => (Utility, Kind::ExecutePrepared(name()), true),
         "ExplainStmt" => (Utility, Kind::Plain, query_writes),
         "DeclareCursorStmt" => {

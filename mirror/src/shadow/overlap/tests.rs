@@ -1,0 +1,96 @@
+//! Reads and changes side by side, and which reads may have seen either state.
+
+use std::sync::{OnceLock, atomic::AtomicBool};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::{
+    capture::exchange::{Exchange, Outcome},
+    shadow::{entry::Budget, statement::footprint::TableUse},
+};
+
+fn on(table: &str, writes: bool) -> Footprint {
+    Footprint::Tables(vec![TableUse { table: table.into(), rows: None, writes }])
+}
+
+fn entry(id: u64, session: u64, begun_ns: u64, table: &str, writes: bool) -> Arc<Entry> {
+    let exchange = Exchange {
+        session: SessionId(session),
+        sequence: id,
+        begun_ns,
+        request: Bytes::new(),
+        outcome: OnceLock::new(),
+    };
+    Arc::new(Entry {
+        id,
+        exchange: Arc::new(exchange),
+        statements: Vec::new(),
+        writes,
+        touches: on(table, writes),
+        publishes: if writes { on(table, true) } else { Footprint::NOTHING },
+        skip: None,
+        overlapped: AtomicBool::new(false),
+        charge: Budget::new(0).charge(0),
+        taken_in: OnceLock::new(),
+    })
+}
+
+fn end(overlaps: &mut Overlaps, entry: &Arc<Entry>, ended_ns: u64) {
+    entry.exchange.outcome.set(Outcome { ended_ns, ..Outcome::default() }).unwrap();
+    overlaps.ended(entry);
+}
+
+#[test]
+fn a_read_is_ambiguous_when_a_change_of_what_it_reads_overlapped_it() {
+    // The change of table t runs from 100 to 200 in session 1. Reads: session, begin, end, table.
+    for (session, begun, ended, table, expected) in [
+        (2, 150, 160, "t", true),
+        (2, 50, 100, "t", true),
+        (2, 200, 300, "t", true),
+        (2, 50, 99, "t", false),
+        (2, 201, 300, "t", false),
+        (2, 150, 160, "u", false),
+        (1, 150, 160, "t", false),
+    ] {
+        let mut overlaps = Overlaps::default();
+        let change = entry(1, 1, 100, "t", true);
+        let read = entry(2, session, begun, table, false);
+        for moment in 0..=300 {
+            if moment == 100 {
+                overlaps.begun(&change);
+            }
+            if moment == begun {
+                overlaps.begun(&read);
+            }
+            if moment == 200 {
+                end(&mut overlaps, &change, 200);
+            }
+            if moment == ended {
+                end(&mut overlaps, &read, ended);
+            }
+        }
+        assert_eq!(read.is_ambiguous(), expected, "{session} {begun} {ended} {table}");
+    }
+}
+
+#[test]
+fn a_read_that_runs_for_hours_neither_keeps_the_requests_of_all_changes_nor_their_number() {
+    let mut overlaps = Overlaps::default();
+    let budget = Budget::new(0);
+    let long = entry(0, 1, 0, "u", false);
+    overlaps.begun(&long);
+    for id in 1..=2 * MAX_CHANGES as u64 {
+        let mut change = entry(id, 2, id, "t", true);
+        Arc::get_mut(&mut change).unwrap().charge = budget.charge(1000);
+        overlaps.begun(&change);
+        end(&mut overlaps, &change, id);
+        overlaps.forget_before(0);
+    }
+    assert_eq!(budget.used_bytes(), 0, "what has ended is not held");
+    assert_eq!(overlaps.ended.len(), MAX_CHANGES);
+    end(&mut overlaps, &long, 3 * MAX_CHANGES as u64);
+    assert!(long.is_ambiguous(), "what is forgotten may have been a change of what it read");
+    overlaps.forget_before(u64::MAX);
+    assert!(overlaps.ended.is_empty());
+}

@@ -1,0 +1,263 @@
+//! Scripts of what a client asked and how it ended, and what the book makes of them.
+
+use std::sync::{OnceLock, atomic::AtomicBool};
+
+use super::*;
+use crate::{
+    capture::exchange::{Outcome, SessionId, StatementOutcome},
+    shadow::entry::Budget,
+    wire::{backend::TransactionStatus, encode, startup::Startup},
+};
+
+struct Session {
+    book: SessionBook,
+    catalog: Catalog,
+    sequence: u64,
+    status: TransactionStatus,
+}
+
+fn message(tag: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len() + 4).unwrap().to_be_bytes();
+    [&[tag][..], &length, payload].concat()
+}
+
+fn parse(name: &str, sql: &str) -> Vec<u8> {
+    message(b'P', format!("{name}\0{sql}\0\0\0").as_bytes())
+}
+
+/// Binds one text parameter and executes the portal.
+fn bind_execute(name: &str, value: &str) -> Vec<u8> {
+    let length = u32::try_from(value.len()).unwrap().to_be_bytes();
+    let names = format!("\0{name}\0");
+    let bind = [names.as_bytes(), &[0, 0, 0, 1], &length, value.as_bytes(), &[0, 0]].concat();
+    [message(b'B', &bind), message(b'E', b"\0\0\0\0\0"), encode::SYNC.to_vec()].concat()
+}
+
+impl Session {
+    fn new() -> Self {
+        let info = SessionInfo { id: SessionId(1), startup: Startup::default(), backend_pid: 1 };
+        Self {
+            book: SessionBook::new(Arc::new(info)),
+            catalog: Catalog::default(),
+            sequence: 0,
+            status: TransactionStatus::Idle,
+        }
+    }
+
+    /// A request begins at ten times its number.
+    fn begin(&mut self, request: Vec<u8>) -> Arc<Entry> {
+        let exchange = Arc::new(Exchange {
+            session: SessionId(1),
+            sequence: self.sequence,
+            begun_ns: self.sequence * 10,
+            request: request.into(),
+            outcome: OnceLock::new(),
+        });
+        self.sequence += 1;
+        let Plan { statements, writes, touches, publishes, skip, settled } =
+            self.book.plan(&exchange, &mut self.catalog);
+        let entry = Arc::new(Entry {
+            id: exchange.sequence,
+            exchange,
+            statements,
+            writes,
+            touches,
+            publishes,
+            skip,
+            overlapped: AtomicBool::new(false),
+            charge: Budget::new(0).charge(0),
+            taken_in: OnceLock::new(),
+        });
+        self.book.begun(Arc::clone(&entry), settled);
+        entry
+    }
+
+    /// It ends five later than it began.
+    fn end(&mut self, entry: &Arc<Entry>, after: TransactionStatus, failed: bool) {
+        let parsed = frame::messages(&entry.exchange.request).filter(|m| m.tag == b'P').count();
+        let error = failed.then_some(*b"23505");
+        let outcome = Outcome {
+            ended_ns: entry.exchange.begun_ns + 5,
+            statements: vec![StatementOutcome { error, ..StatementOutcome::default() }],
+            parsed,
+            before: self.status,
+            after,
+            ..Outcome::default()
+        };
+        self.status = after;
+        entry.exchange.outcome.set(outcome).unwrap();
+        self.book.ended(entry);
+    }
+
+    /// A simple query that succeeds, and where the transaction stands after it.
+    fn query(&mut self, sql: &str, after: TransactionStatus) -> Arc<Entry> {
+        let entry = self.begin(encode::query(sql));
+        self.end(&entry, after, false);
+        entry
+    }
+
+    fn prologue(&mut self) -> Vec<String> {
+        let seed = self.book.cut(u64::MAX - 1, u64::MAX - 1);
+        seed.prologue
+            .iter()
+            .flat_map(|request| {
+                let texts: Vec<_> = frame::messages(request)
+                    .filter_map(|m| match frontend::request(m.tag, m.payload) {
+                        Request::Query(sql) => Some(String::from_utf8_lossy(sql).into_owned()),
+                        Request::Parse { statement, .. } => {
+                            Some(format!("parse {}", String::from_utf8_lossy(statement)))
+                        }
+                        _ => None,
+                    })
+                    .collect();
+                texts
+            })
+            .collect()
+    }
+}
+
+use TransactionStatus::{Failed, Idle, InTransaction};
+
+fn classes(entry: &Entry) -> Vec<StatementClass> {
+    entry.statements.iter().map(|s| s.class).collect()
+}
+
+fn writes_row(footprint: &Footprint, value: i64) -> bool {
+    let Footprint::Tables(tables) = footprint else { return false };
+    tables.iter().any(|t| t.writes && t.rows.as_ref().is_some_and(|row| row.value == value))
+}
+
+#[test]
+fn the_statements_of_a_request_are_planned_in_order() {
+    use StatementClass::{Read, Utility, Write};
+    let mut session = Session::new();
+    let both = session.query("select a from t; update t set a = 1 where id = 7", Idle);
+    assert_eq!((classes(&both), both.writes), (vec![Read, Write], true));
+    let empty = session.query("", Idle);
+    assert_eq!((classes(&empty), empty.writes), (vec![Utility], false), "the server answers an empty text");
+    let prepared = [parse("s", "update t set a = 1 where id = $1"), bind_execute("s", "8")].concat();
+    let prepared = session.begin(prepared);
+    assert_eq!(classes(&prepared), [Write]);
+    assert!(writes_row(&prepared.touches, 8) && writes_row(&prepared.publishes, 8));
+    let again = session.begin(bind_execute("s", "9"));
+    assert!(writes_row(&again.touches, 9), "what was prepared before is known");
+}
+
+#[test]
+fn what_is_not_known_is_taken_to_write_anything() {
+    let mut session = Session::new();
+    let entry = session.begin(bind_execute("nobody_prepared_it", "1"));
+    assert_eq!((entry.writes, &entry.touches), (true, &Footprint::Anything));
+    session.query("prepare p as update t set a = 1 where id = $1", Idle);
+    let entry = session.begin(bind_execute("p", "4"));
+    assert!(entry.writes && writes_row(&entry.touches, 4), "SQL's PREPARE shares the protocol's names");
+    let cursor = session.begin([message(b'E', b"c\0\0\0\0\0"), encode::SYNC.to_vec()].concat());
+    assert!(cursor.writes);
+}
+
+#[test]
+fn a_commit_publishes_what_its_transaction_wrote_even_in_a_pipeline() {
+    let mut session = Session::new();
+    let pipeline: Vec<_> =
+        ["begin", "select * from u", "update t set a = 1 where id = 7", "commit", "begin", "select 1", "commit"]
+            .map(|sql| session.begin(encode::query(sql)))
+            .into();
+    for (entry, after) in pipeline.iter().zip([InTransaction, InTransaction, InTransaction, Idle]) {
+        session.end(entry, after, false);
+    }
+    let commit = &pipeline[3];
+    assert_eq!((classes(commit), commit.writes), (vec![StatementClass::Commit], true));
+    assert!(writes_row(&commit.publishes, 7));
+    assert!(pipeline[..3].iter().all(|entry| entry.publishes == Footprint::NOTHING), "nothing is visible before");
+    let read_only = &pipeline[6];
+    assert_eq!((classes(read_only), read_only.writes), (vec![StatementClass::Utility], false));
+}
+
+#[test]
+fn a_cut_carries_an_open_transaction_over_from_its_beginning() {
+    let mut session = Session::new();
+    session.query("update t set a = 0", Idle);
+    session.query("begin", InTransaction);
+    session.query("update t set a = 1", InTransaction);
+    let under_way = session.begin(encode::query("commit"));
+    // The commit began at 30 and runs; the gate was drained at 31 and opened at 33.
+    let seed = session.book.cut(31, 33);
+    let sequences: Vec<_> = seed.entries.iter().map(|e| e.exchange.sequence).collect();
+    assert_eq!((sequences, seed.in_doubt), (vec![1, 2, 3], Some(2)));
+    session.end(&under_way, Idle, false);
+    assert_eq!(session.book.cut(31, 33).in_doubt, Some(2), "that it ended since does not matter");
+    assert!(session.book.cut(35, 36).entries.is_empty());
+}
+
+#[test]
+fn the_prologue_makes_settings_and_statements_again() {
+    let mut session = Session::new();
+    session.query("set search_path = a", Idle);
+    let named = session.begin([parse("s1", "select 1"), encode::SYNC.to_vec()].concat());
+    session.end(&named, Idle, false);
+    session.query("begin", InTransaction);
+    session.query("set search_path = b", InTransaction);
+    session.query("rollback", Idle);
+    session.query("set search_path = c", Idle);
+    session.query("update t set a = 1", Idle);
+    assert_eq!(session.prologue(), ["set search_path = a", "parse s1", "set search_path = c"]);
+    session.query("deallocate s1", Idle);
+    assert_eq!(session.prologue(), ["set search_path = a", "set search_path = c"]);
+    session.query("discard all", Idle);
+    assert!(session.prologue().is_empty());
+}
+
+#[test]
+fn a_statement_survives_the_failure_of_its_first_execution() {
+    let mut session = Session::new();
+    let request = [parse("s1", "insert into t values ($1)"), bind_execute("s1", "1")].concat();
+    let failing = session.begin(request);
+    session.end(&failing, Idle, true);
+    assert_eq!(session.prologue(), ["parse s1"], "the server has it: only what followed failed");
+}
+
+#[test]
+fn a_transaction_that_failed_leaves_no_settings() {
+    let mut session = Session::new();
+    session.query("begin", InTransaction);
+    session.query("set search_path = b", InTransaction);
+    let failing = session.begin(encode::query("select 1/0"));
+    session.end(&failing, Failed, true);
+    session.query("commit", Idle);
+    assert!(session.prologue().is_empty());
+}
+
+#[test]
+fn what_cannot_be_made_again_binds_the_session_until_it_is_discarded() {
+    let mut session = Session::new();
+    session.query("create temp table scratch (a int)", Idle);
+    assert!(session.book.cut(1000, 1000).bound);
+    session.query("discard all", Idle);
+    assert!(!session.book.cut(1000, 1000).bound);
+}
+
+#[test]
+fn a_transaction_without_end_is_not_kept_without_end() {
+    let mut session = Session::new();
+    session.query("begin", InTransaction);
+    let large = format!("insert into t values ('{}')", "x".repeat(MAX_OPEN_BYTES / 4));
+    for _ in 0..5 {
+        session.query(&large, InTransaction);
+    }
+    assert!(session.book.kept() <= 1);
+    assert!(session.book.cut(1000, 1000).bound, "a cut can't carry it over");
+    let commit = session.begin(encode::query("commit"));
+    assert!(commit.writes, "what it wrote is known all the same");
+    session.end(&commit, Idle, false);
+    assert!(!session.book.cut(1000, 1000).bound, "what comes after it can be carried over");
+}
+
+#[test]
+fn portals_are_forgotten_with_their_transaction() {
+    let mut session = Session::new();
+    let request = [parse("", "select $1"), bind_execute("", "1")].concat();
+    let entry = session.begin(request);
+    assert_eq!(session.book.portals.len(), 1);
+    session.end(&entry, Idle, false);
+    assert!(session.book.portals.is_empty());
+}

@@ -1,0 +1,141 @@
+//! A short run of the fuzz targets' checks: random bytes, and well-formed ones with a few bytes
+//! changed, which reach further.
+
+use proptest::{collection::vec, prelude::*};
+
+#[path = "../fuzz/src/lib.rs"]
+mod checks;
+
+fn message(tag: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len() + 4).unwrap_or(u32::MAX).to_be_bytes();
+    [&[tag][..], &length, payload].concat()
+}
+
+/// A client's message that makes sense.
+fn request() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        Just(message(b'Q', b"select 1\0")),
+        Just(message(b'P', b"s\0update t set a = $1\0\0\0")),
+        Just(message(b'B', b"\0s\0\0\x01\0\x01\0\x01\0\0\0\x04\0\0\0\x07\0\0")),
+        Just(message(b'E', b"\0\0\0\0\0")),
+        Just(message(b'C', b"Ss\0")),
+        Just(message(b'S', b"")),
+        Just(message(b'd', b"1\t2\n")),
+        Just(message(b'c', b"")),
+        Just(message(b'F', b"\0\0\0\x01\0\0\0\0\0\0")),
+        Just(message(b'X', b"")),
+        Just(message(b'p', b"secret\0")),
+    ]
+}
+
+/// A server's message that makes sense.
+fn answer() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        Just(message(b'R', &[0; 4])),
+        Just(message(b'K', &[0, 0, 0, 9, 1, 2, 3, 4])),
+        Just(message(b'Z', b"I")),
+        Just(message(b'Z', b"T")),
+        Just(message(b'Z', b"E")),
+        Just(message(b'1', b"")),
+        Just(message(b'C', b"UPDATE 3\0")),
+        Just(message(b'D', b"\0\x01\0\0\0\x011")),
+        Just(message(b'E', b"SERROR\0C23505\0\0")),
+        Just(message(b'G', b"\0\0\0")),
+        Just(message(b'I', b"")),
+        Just(message(b's', b"")),
+    ]
+}
+
+/// Chunks of both sides as the tracker's check takes them.
+fn conversation() -> impl Strategy<Value = Vec<u8>> {
+    let chunk = prop_oneof![request().prop_map(|bytes| (0_u8, bytes)), answer().prop_map(|bytes| (0x80_u8, bytes)),];
+    vec(chunk, 0..40).prop_map(|chunks| {
+        chunks
+            .into_iter()
+            .flat_map(|(side, bytes)| {
+                let length = u8::try_from(bytes.len()).unwrap_or(0x7f).min(0x7f);
+                [vec![side | length], bytes].concat()
+            })
+            .collect()
+    })
+}
+
+fn mutated(bytes: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
+    (bytes, vec((any::<prop::sample::Index>(), any::<u8>()), 0..4)).prop_map(|(mut bytes, changes)| {
+        for (index, byte) in changes {
+            if let Some(slot) = bytes.len().checked_sub(1).and_then(|last| bytes.get_mut(index.index(last + 1))) {
+                *slot = byte;
+            }
+        }
+        bytes
+    })
+}
+
+fn random() -> impl Strategy<Value = Vec<u8>> {
+    vec(any::<u8>(), 0..300)
+}
+
+fn stream() -> impl Strategy<Value = Vec<u8>> {
+    (any::<u8>(), vec(request(), 0..20)).prop_map(|(cut, messages)| [vec![cut], messages.concat()].concat())
+}
+
+fn packet() -> impl Strategy<Value = Vec<u8>> {
+    vec(("[a-z_.]{1,9}", "[a-z0-9 -]{0,9}"), 0..6).prop_map(|parameters| {
+        let text: String = parameters.into_iter().map(|(name, value)| format!("{name}\0{value}\0")).collect();
+        [&[0, 0, 0, 99][..], &196_608_u32.to_be_bytes(), text.as_bytes(), &[0]].concat()
+    })
+}
+
+fn sql() -> impl Strategy<Value = Vec<u8>> {
+    let words = [
+        "select ",
+        "1",
+        "'it''s'",
+        "e'\\''",
+        "$1",
+        "$a$ x $a$",
+        "--c\n",
+        "/* /* */ */",
+        "\"T\"",
+        "1..2",
+        "0x1F",
+        ".5",
+        "a = b",
+        "'",
+        "$",
+        "/*",
+        "\\",
+    ];
+    vec(prop::sample::select(words.to_vec()), 0..20).prop_map(|words| words.concat().into_bytes())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_frame_splitter_takes_any_bytes(data in prop_oneof![random(), stream(), mutated(stream())]) {
+        checks::frames(&data);
+    }
+
+    #[test]
+    fn the_first_packet_may_be_any_bytes(data in prop_oneof![random(), packet(), mutated(packet())]) {
+        checks::startup(&data);
+    }
+
+    #[test]
+    fn the_tracker_takes_any_bytes_of_both_sides(
+        data in prop_oneof![random(), conversation(), mutated(conversation())],
+    ) {
+        checks::tracker(&data);
+    }
+
+    #[test]
+    fn messages_may_say_anything(data in prop_oneof![random(), request(), mutated(request())]) {
+        checks::frontend(&data);
+    }
+
+    #[test]
+    fn the_lexer_takes_any_bytes(data in prop_oneof![random(), sql(), mutated(sql())]) {
+        checks::lexer(&data);
+    }
+}
