@@ -1,7 +1,8 @@
 //! A connection to a PostgreSQL server or from a client: TCP or a unix socket.
 
-use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, io, net::Shutdown, path::PathBuf, str::FromStr, time::Duration};
 
+use socket2::SockRef;
 use tokio::{
     io::{Interest, Ready},
     net::{TcpStream, UnixStream},
@@ -133,6 +134,15 @@ impl Stream {
             }
         }
         Ok(())
+    }
+
+    /// Says that nothing more will be written; what was written still arrives.
+    pub fn finish(&self) -> io::Result<()> {
+        let socket = match self {
+            Self::Tcp(stream) => SockRef::from(stream),
+            Self::Unix(stream) => SockRef::from(stream),
+        };
+        socket.shutdown(Shutdown::Write)
     }
 
     /// Reads something; 0 at the end of the stream.

@@ -184,6 +184,17 @@ async fn notifications_arrive_while_a_session_is_idle() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_goes_on_sending_still_learns_why_its_session_ended() {
+    let stage = Stage::set().await;
+    let mut wire = Wire::connect(stage.through).await;
+    // A message of length 0 is none; what follows is never read as messages.
+    let flood = [vec![b'Q', 0, 0, 0, 0], vec![b'x'; 64 << 10]].concat();
+    let last_words = wire.last_words(&flood).await;
+    assert!(last_words.windows(6).any(|w| w == b"C08P01"), "{}", String::from_utf8_lossy(&last_words));
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_sessions_keep_their_own_state() {
     let stage = Stage::set().await;
     let mut sessions = Vec::new();
