@@ -146,6 +146,15 @@ impl Stream {
         Ok(())
     }
 
+    /// Says that nothing more will be written; what was written still arrives.
+    pub fn finish(&self) -> io::Result<()> {
+        let socket = match self {
+            Self::Tcp(stream) => SockRef::from(stream),
+            Self::Unix(stream) => SockRef::from(stream),
+        };
+        socket.shutdown(Shutdown::Write)
+    }
+
     /// Reads something; 0 at the end of the stream.
     pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {

@@ -23,6 +23,10 @@ use crate::{
 /// A client must have sent its first packet by then (PostgreSQL's `authentication_timeout`).
 const FIRST_PACKET_LIMIT: Duration = Duration::from_secs(60);
 const WORKER_LIMIT: Duration = Duration::from_secs(10);
+/// How long a client may take to be told why its connection ends.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
+/// How long a client that was told may take to close its end.
+const LINGER_LIMIT: Duration = Duration::from_millis(500);
 
 /// What the production threads share.
 #[derive(Debug)]
@@ -273,8 +277,17 @@ async fn read_exactly(stream: &Stream, mut buffer: &mut [u8]) -> io::Result<bool
 }
 
 /// Tells a client why its connection ends. It may be gone already.
+///
+/// What it sends meanwhile is read and thrown away for a moment: a socket that is closed with bytes
+/// unread resets the connection, and the client would never see the reason.
 pub async fn refuse(client: &Stream, sqlstate: &str, why: &str) {
-    let _ = timeout(Duration::from_secs(1), client.write_all(&encode::fatal(sqlstate, why))).await;
+    let message = encode::fatal(sqlstate, why);
+    let told = timeout(FAREWELL_LIMIT, client.write_all(&message)).await;
+    if !matches!(told, Ok(Ok(()))) || client.finish().is_err() {
+        return;
+    }
+    let mut rest = [0; 4096];
+    let _ = timeout(LINGER_LIMIT, async { while matches!(client.read(&mut rest).await, Ok(1..)) {} }).await;
 }
 
 #[cfg(test)]

@@ -56,6 +56,15 @@ impl Wire {
         answers.expect("answers")
     }
 
+    /// Sends what ends the session, and reads what is said to that until the connection is closed.
+    pub async fn last_words(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.send(bytes).await;
+        let mut said = Vec::new();
+        let heard = timeout(LIMIT, self.stream.read_to_end(&mut said)).await.expect("the end in time");
+        heard.expect("an orderly end");
+        said
+    }
+
     /// The answers until `ready` ReadyForQuery.
     pub async fn until_ready(&mut self, ready: usize) -> Vec<Message> {
         self.until(b'Z', ready).await

@@ -1,6 +1,8 @@
 //! What goes wrong before or while an experiment is prepared: one clear message on standard error
 //! that names the thing and what to do, the right exit status, nothing left, the worker as it was.
 
+#![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
+
 use std::{
     fs,
     net::{SocketAddr, TcpListener},

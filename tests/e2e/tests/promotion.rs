@@ -1,6 +1,8 @@
 //! From a slow query to an index on the worker: a verdict that is true, a promotion that is what was
 //! tested, and a report that can be made again. And a change that does nothing is not called better.
 
+#![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
+
 use std::{fs, path::Path, time::Duration};
 
 use serde_json::Value;

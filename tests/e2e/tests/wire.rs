@@ -1,6 +1,8 @@
 //! What a client gets through the mirror is, byte for byte, what it gets directly: with COPY,
 //! pipelines, cancels, notifications, large values and many sessions.
 
+#![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
+
 use std::{net::SocketAddr, time::Duration};
 
 use rustix::process::Signal;
@@ -67,7 +69,7 @@ const COPIED: &str = "CREATE TABLE IF NOT EXISTS copied (i int PRIMARY KEY, t te
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn copy_goes_both_ways_and_fails_as_it_does_directly() {
     let stage = Stage::set().await;
-    let rows: String = (0..50_000).map(|i| format!("{i}\trow {i}\n")).collect();
+    let rows = (0..50_000).map(|i| format!("{i}\trow {i}\n")).collect::<Vec<_>>().concat();
     let data: Vec<u8> = rows.as_bytes().chunks(8000).flat_map(|chunk| message(b'd', chunk)).collect();
     let copy_in = query("COPY copied FROM STDIN");
     let done = message(b'c', &[]);
@@ -180,6 +182,17 @@ async fn notifications_arrive_while_a_session_is_idle() {
     }
     assert_eq!(heard[0], heard[1]);
     assert_eq!(heard[1].1.as_deref(), Some(b"news\0hello\0".as_slice()));
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_goes_on_sending_still_learns_why_its_session_ended() {
+    let stage = Stage::set().await;
+    let mut wire = Wire::connect(stage.through).await;
+    // A message of length 0 is none; what follows is never read as messages.
+    let flood = [vec![b'Q', 0, 0, 0, 0], vec![b'x'; 64 << 10]].concat();
+    let last_words = wire.last_words(&flood).await;
+    assert!(last_words.windows(6).any(|w| w == b"C08P01"), "{}", String::from_utf8_lossy(&last_words));
     stage.end().await;
 }
 

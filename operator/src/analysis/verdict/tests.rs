@@ -247,7 +247,7 @@ fn an_arm_that_did_something_else_makes_it_invalid() {
 fn an_experiment_whose_candidates_are_all_lost_is_invalid_however_early_it_is() {
     let early = |name| {
         let lost = arm_with(checks(), name, |a| a.lost = Some("its server has ended".into()));
-        Checks { elapsed: Duration::from_secs(1), ..lost }
+        Checks { elapsed: std::time::Duration::from_secs(1), ..lost }
     };
     for checks in [early("index"), Checks { production: Counts::default(), ..early("index") }] {
         assert_eq!(says(&spec(), &[], &checks), Some((Invalid, VerdictReason::ArmLost)));

@@ -128,7 +128,7 @@ impl Launch {
             Ok(()) => started.await.unwrap_or_else(|_| Err(lost())),
             Err(_) => Err(lost()),
         };
-        result.and_then(Process::new).map_err(|e| {
+        result.and_then(Unclaimed::claim).and_then(Process::new).map_err(|e| {
             let error = UserError::new(ErrorKind::Missing, Side::Host, format!("can't start {}", program.display()))
                 .fact("reason", plain_io(&e));
             if e.kind() == io::ErrorKind::NotFound {
@@ -186,7 +186,27 @@ fn read_bounded(mut from: impl io::Read) -> String {
     String::from_utf8_lossy(&kept).into_owned()
 }
 
-type Job = (Command, oneshot::Sender<io::Result<Child>>);
+type Job = (Command, oneshot::Sender<io::Result<Unclaimed>>);
+
+/// A child that is on its way to whoever asked for it. They may have gone meanwhile, and a `Child`
+/// that is only dropped goes on: this one is killed.
+#[derive(Debug)]
+struct Unclaimed(Option<Child>);
+
+impl Unclaimed {
+    fn claim(mut self) -> io::Result<Child> {
+        self.0.take().ok_or_else(|| io::Error::other("a child was claimed twice"))
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
 
 /// The thread that forks. It is never joined: its end is the end of the process.
 fn spawner() -> &'static mpsc::Sender<Job> {
@@ -196,10 +216,8 @@ fn spawner() -> &'static mpsc::Sender<Job> {
         // When even this thread can't be had, the queue is closed and every start says so.
         let _ = thread::Builder::new().name("spawner".into()).spawn(move || {
             for (mut command, answer) in jobs {
-                if let Err(Ok(mut unwanted)) = answer.send(command.spawn()) {
-                    let _ = unwanted.kill();
-                    let _ = unwanted.wait();
-                }
+                // Nobody may want it any more; then it is killed on the spot, or where it got stuck.
+                let _ = answer.send(command.spawn().map(|child| Unclaimed(Some(child))));
             }
         });
         sender
@@ -347,6 +365,16 @@ mod tests {
             .await
             .expect("sh runs");
         assert_eq!((done.status.code(), done.stdout.as_str(), done.stderr.as_str()), (Some(3), "out\n", "err\n"));
+    }
+
+    #[test]
+    fn a_child_that_was_sent_to_somebody_who_has_gone_is_killed() {
+        let child = Command::new("sleep").arg("60").spawn().expect("sleep starts");
+        let pid = child.id();
+        let (answer, started) = oneshot::channel::<io::Result<Unclaimed>>();
+        assert!(answer.send(Ok(Unclaimed(Some(child)))).is_ok(), "somebody was still there");
+        drop(started);
+        assert_eq!(start_time(pid), None, "it is gone, and its remains too");
     }
 
     #[tokio::test]
