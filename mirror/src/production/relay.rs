@@ -400,13 +400,10 @@ impl Relay<'_> {
         while self.tracker.in_flight() > 0 && !self.downstream.closed && read_bytes < LAST_ANSWER_BYTES {
             // What the client had sent still goes to the worker; then it learns that this was all. It
             // would otherwise wait for more, and keep its locks.
-            let mut moved = match self.upstream.drain(self.worker) {
-                Ok(written) => written,
-                Err(_) => {
-                    self.upstream.abandon();
-                    true
-                }
-            };
+            let mut moved = self.upstream.drain(self.worker).unwrap_or_else(|_| {
+                self.upstream.abandon();
+                true
+            });
             if self.upstream.is_empty() && !told {
                 self.worker.shutdown_write();
                 told = true;
@@ -473,17 +470,17 @@ impl Relay<'_> {
                 (Err(_), _) => return End::Worker,
                 (_, Err(_)) => return End::Client,
             }
-            if !moved {
-                if self.production.draining.load(Ordering::SeqCst) {
-                    return End::Drained;
-                }
-                self.wait().await;
-            } else {
+            if moved {
                 rounds = rounds.wrapping_add(1);
                 if rounds.is_multiple_of(ROUNDS_PER_TURN) {
                     yield_now().await;
                 }
+                continue;
             }
+            if self.production.draining.load(Ordering::SeqCst) {
+                return End::Drained;
+            }
+            self.wait().await;
         }
     }
 }
