@@ -81,7 +81,8 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
 
 fn packet() -> impl Strategy<Value = Vec<u8>> {
     vec(("[a-z_.]{1,9}", "[a-z0-9 -]{0,9}"), 0..6).prop_map(|parameters| {
-        let text: String = parameters.into_iter().map(|(name, value)| format!("{name}\0{value}\0")).collect();
+        let text = parameters.into_iter().flat_map(|(name, value)| [name, "\0".into(), value, "\0".into()]);
+        let text: String = text.collect();
         [&[0, 0, 0, 99][..], &196_608_u32.to_be_bytes(), text.as_bytes(), &[0]].concat()
     })
 }

@@ -1,7 +1,7 @@
 //! What a client and a worker notice of the mirror between them: nothing. A worker that is a script
 //! in a thread makes the moments certain that a real server would only sometimes give.
 
-#![expect(clippy::unwrap_used, reason = "a test whose connection fails has failed")]
+#![expect(clippy::unwrap_used, reason = "all of it is test")]
 
 use std::{
     io::{Read, Write},

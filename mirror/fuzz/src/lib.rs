@@ -105,7 +105,7 @@ pub fn tracker(data: &[u8]) {
             }
             Step::Ended(exchange) => {
                 assert_eq!(exchange.sequence, ended);
-                let outcome = exchange.outcome.get().expect("what has ended has an outcome");
+                let Some(outcome) = exchange.outcome.get() else { panic!("what has ended has an outcome") };
                 assert!(outcome.ended_ns >= outcome.served_from_ns);
                 request_bytes += outcome.copy_in.len();
                 ended += 1;

@@ -475,12 +475,12 @@ impl Relay<'_> {
                 if rounds.is_multiple_of(ROUNDS_PER_TURN) {
                     yield_now().await;
                 }
-            } else {
-                if self.production.draining.load(Ordering::SeqCst) {
-                    return End::Drained;
-                }
-                self.wait().await;
+                continue;
             }
+            if self.production.draining.load(Ordering::SeqCst) {
+                return End::Drained;
+            }
+            self.wait().await;
         }
     }
 }

@@ -230,3 +230,6 @@ async fn cancel(address: &Address, key: &[u8]) {
         let _ = timeout(Duration::from_secs(1), cancelled).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

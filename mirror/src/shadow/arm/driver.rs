@@ -322,7 +322,9 @@ async fn play_session(
     }
 }
 
-async fn play(player: &mut Player, entry: &Entry) -> Result<(Outcome, bool), PlayError> {
+/// Plays one exchange from where production's transaction stood to where it stood then. Whether the arm's
+/// stood elsewhere in the end.
+pub(crate) async fn play(player: &mut Player, entry: &Entry) -> Result<(Outcome, bool), PlayError> {
     // Whatever began before production's outcome was known may have left another transaction behind than
     // production's: a COMMIT that rolled back there must not commit here.
     if let Some(production) = entry.outcome().filter(|o| !o.broken) {

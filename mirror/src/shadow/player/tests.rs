@@ -1,0 +1,122 @@
+//! A player in front of an arm that is a script in a thread.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    sync::{OnceLock, atomic::AtomicBool},
+    thread,
+};
+
+use super::*;
+use crate::{
+    capture::exchange::SessionId,
+    shadow::{arm::driver::play, entry::Budget, statement::footprint::Footprint},
+    wire::startup::Startup,
+};
+
+fn message(tag: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len() + 4).unwrap().to_be_bytes();
+    [&[tag][..], &length, payload].concat()
+}
+
+fn read_message(stream: &mut TcpStream) -> (u8, Vec<u8>) {
+    let mut header = [0; 5];
+    stream.read_exact(&mut header).unwrap();
+    let [tag, a, b, c, d] = header;
+    let mut payload = vec![0; u32::from_be_bytes([a, b, c, d]) as usize - 4];
+    stream.read_exact(&mut payload).unwrap();
+    (tag, payload)
+}
+
+fn arm<T: Send + 'static>(script: impl FnOnce(TcpStream) -> T + Send + 'static) -> (Address, thread::JoinHandle<T>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = Address::new("127.0.0.1", listener.local_addr().unwrap().port());
+    let serving = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).unwrap();
+        let mut startup = vec![0; u32::from_be_bytes(length) as usize - 4];
+        stream.read_exact(&mut startup).unwrap();
+        stream.write_all(&[message(b'R', &[0; 4]), message(b'Z', b"I")].concat()).unwrap();
+        script(stream)
+    });
+    (address, serving)
+}
+
+fn exchange(sql: &str) -> Exchange {
+    Exchange {
+        session: SessionId(1),
+        sequence: 0,
+        begun_ns: 0,
+        request: Bytes::from(encode::query(sql)),
+        outcome: OnceLock::new(),
+    }
+}
+
+fn entry(sql: &str, copy_in: Vec<u8>) -> Entry {
+    let outcome = OnceLock::new();
+    outcome.set(Outcome { copy_in: copy_in.into(), ..Outcome::default() }).unwrap();
+    Entry {
+        id: 1,
+        exchange: Arc::new(Exchange { outcome, ..exchange(sql) }),
+        statements: Vec::new(),
+        writes: true,
+        touches: Footprint::Anything,
+        publishes: Footprint::Anything,
+        skip: None,
+        overlapped: AtomicBool::new(false),
+        charge: Budget::new(0).charge(0),
+        taken_in: OnceLock::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_fails_on_the_arm_leaves_no_half_message_on_the_wire() {
+    let data = [message(b'd', &vec![b'x'; 8 << 20]), message(b'c', b"")].concat();
+    let (address, serving) = arm(|mut stream| {
+        assert_eq!(read_message(&mut stream).0, b'Q');
+        stream.write_all(&message(b'G', &[0, 0, 0])).unwrap();
+        // Some data has come; the rest is still with the player when the answer is there.
+        stream.read_exact(&mut [0; 100]).unwrap();
+        stream.write_all(&[message(b'E', b"SERROR\0C23505\0\0"), message(b'Z', b"I")].concat()).unwrap();
+        let mut rest = vec![0; (8 << 20) + 5 - 100];
+        stream.read_exact(&mut rest).unwrap();
+        assert_eq!(read_message(&mut stream).0, b'c');
+        let next = read_message(&mut stream);
+        stream.write_all(&[message(b'C', b"SELECT 1\0"), message(b'Z', b"I")].concat()).unwrap();
+        next
+    });
+    let info = SessionInfo { id: SessionId(1), startup: Startup::default(), backend_pid: 1 };
+    let mut player = Player::open(&address, &info, &[]).await.unwrap();
+    let failed = player.play(&entry("copy t from stdin", data)).await.unwrap();
+    assert_eq!(failed.error(), Some(*b"23505"));
+    player.play(&entry("select 1", Vec::new())).await.unwrap();
+    assert_eq!(serving.join().unwrap(), (b'Q', b"select 1\0".to_vec()));
+}
+
+#[tokio::test]
+async fn what_rolled_back_on_production_does_not_commit_on_the_arm() {
+    let (address, serving) = arm(|mut stream| {
+        let mut asked = Vec::new();
+        for (answer, status) in [(&b"BEGIN\0"[..], b"T"), (b"", b"E"), (b"ROLLBACK\0", b"I")] {
+            asked.push(read_message(&mut stream).1);
+            let said = if answer.is_empty() { message(b'E', b"SERROR\0CP0001\0\0") } else { message(b'C', answer) };
+            stream.write_all(&[said, message(b'Z', status)].concat()).unwrap();
+        }
+        asked
+    });
+    let info = SessionInfo { id: SessionId(1), startup: Startup::default(), backend_pid: 1 };
+    let mut player = Player::open(&address, &info, &[]).await.unwrap();
+    // A read between the two was cancelled on production; the arm had answered it before that.
+    let mut begin = entry("begin", Vec::new());
+    begin.exchange = Arc::new(Exchange { outcome: OnceLock::new(), ..exchange("begin") });
+    play(&mut player, &begin).await.unwrap();
+    let mut commit = entry("commit", Vec::new());
+    let failed = Outcome { before: TransactionStatus::Failed, ..Outcome::default() };
+    commit.exchange = Arc::new(Exchange { outcome: OnceLock::from(failed), ..exchange("commit") });
+    let (_, misaligned) = play(&mut player, &commit).await.unwrap();
+    let asked = serving.join().unwrap();
+    assert!(asked[1].starts_with(b"DO "), "the arm's transaction is made to fail first");
+    assert_eq!((&asked[2][..], misaligned), (&b"commit\0"[..], false));
+}
