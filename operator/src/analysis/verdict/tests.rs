@@ -1,6 +1,6 @@
 //! Every branch of the verdict, as a table of small experiments.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use understudy_crds::{
     experiment::{Candidate, LocalTarget, Schedule, StatementClass, Target},
