@@ -30,6 +30,8 @@ use crate::{
 const CUT_LIMIT: Duration = Duration::from_secs(120);
 /// Between two attempts: production catches its breath.
 const PAUSE_BETWEEN: Duration = Duration::from_millis(250);
+/// Between a backend's appearance on the worker and the mirror's knowing of it lies less than this.
+const LOGIN: Duration = Duration::from_millis(200);
 
 /// A cut that holds.
 pub struct CutMade {
@@ -157,6 +159,22 @@ fn gone(error: CutError) -> UserError {
     UserError::new(ErrorKind::CutFailed, Side::Host, "the mirror can't make a cut").fact("reason", error)
 }
 
+/// Sessions that reach the worker around the mirror. Who is logging in through the mirror just now is
+/// seen on the worker before the mirror knows its process: only who is found a second time, with the
+/// mirror asked anew, comes around it. A client of production would be ended otherwise.
+pub(super) async fn direct_sessions<P: Platform>(
+    platform: &P,
+    mirror: &Mirror,
+) -> Result<Vec<DirectSession>, UserError> {
+    let mut found = platform.direct_sessions(&mirror.backend_pids()).await?;
+    if !found.is_empty() {
+        sleep(LOGIN).await;
+        let again = platform.direct_sessions(&mirror.backend_pids()).await?;
+        found.retain(|session| again.iter().any(|other| other.pid == session.pid));
+    }
+    Ok(found)
+}
+
 /// Deals with sessions that reach the worker around the mirror, as the experiment says: a transaction
 /// that is open in one of them at the cut could commit something that nobody plays.
 pub async fn drain_direct<P: Platform>(
@@ -166,7 +184,7 @@ pub async fn drain_direct<P: Platform>(
     mut waiting: impl FnMut(&[DirectSession]),
 ) -> Result<Vec<DirectSession>, UserError> {
     loop {
-        let found = platform.direct_sessions(&mirror.backend_pids()).await?;
+        let found = direct_sessions(platform, mirror).await?;
         let busy: Vec<DirectSession> = found.iter().filter(|s| s.in_transaction || s.writing).cloned().collect();
         match policy {
             DirectSessions::Ignore => return Ok(found),

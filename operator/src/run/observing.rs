@@ -9,7 +9,7 @@ use understudy_crds::{
     status::Verdict,
 };
 
-use super::{Run, finish::Books, observed};
+use super::{Run, cutting, finish::Books, observed};
 use crate::{
     analysis::{
         Analysis,
@@ -146,7 +146,7 @@ impl Run<'_> {
 
     /// Sessions that bypass the mirror and write.
     async fn search_leaks(&self) -> Result<(), UserError> {
-        let found = self.platform.direct_sessions(&self.mirror.backend_pids()).await?;
+        let found = cutting::direct_sessions(&*self.platform, &self.mirror).await?;
         for session in found.iter().filter(|session| session.writing) {
             self.state.leaked(1);
             let message = format!(
