@@ -210,6 +210,9 @@ impl<'a> Driver<'a> {
                     self.shared.count(|c| *c.skipped.entry(reason).or_default() += 1);
                     if reason == SkipReason::UnknownSession && entry.writes {
                         self.shared.lose("a session whose state could not be rebuilt has written");
+                    } else if entry.touches.writes_to_a_table() {
+                        // Loading a table from a server's file, say: the file is production's.
+                        self.shared.lose("a statement that may not be played here has written to a table");
                     }
                     more.extend(self.order.finished(session));
                     return;
