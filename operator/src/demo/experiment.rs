@@ -31,7 +31,7 @@ pub fn experiment(target: LocalTarget) -> ShadowExperiment {
         class: StatementClass::Write,
         quantile: 0.5,
         improve_by: None,
-        regress_by: Some(Percent::from_fraction(0.4)),
+        regress_by: Some(Percent::from_fraction(0.25)),
     };
     ShadowExperiment::new(
         NAME,
@@ -116,7 +116,7 @@ spec:
     improveBy: 15%
   - class: Write
     quantile: 0.5
-    regressBy: 40%
+    regressBy: 25%
 
   # Any of these stops the experiment. Your application does not notice.
   guardrails:
