@@ -80,11 +80,9 @@ pub struct ArmPod {
     pub candidate_index: Option<usize>,
     /// How the worker is reached directly.
     pub worker: LocalTarget,
-    /// The addresses, in CIDR form, from which the mirror may come.
-    pub mirror_addresses: Vec<String>,
 }
 
-/// What an arm pod's agent says about its arm.
+/// What an arm pod's agent says about its arm (`GET /v1/arm`).
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "state")]
 pub enum ArmAgentState {
