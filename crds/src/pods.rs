@@ -16,8 +16,9 @@ pub const POSTGRES_PORT: u16 = 5432;
 /// Where both kinds of pods answer whether they are well: `/healthz`, `/readyz`. Plain HTTP, no verbs,
 /// nothing about anybody's data.
 pub const HEALTH_PORT: u16 = 8080;
-/// Where the mirror pod answers its operator, over mutual TLS: `/v1/status`, `/v1/report.json`,
-/// `/v1/report.html`, `POST /v1/halt`, `POST /v1/promotion`.
+/// Where the mirror pod answers its operator, over mutual TLS: `GET /v1/status`, `GET /v1/report.json`,
+/// `GET /v1/report.html`, `POST /v1/halt`, `POST /v1/promotion` ([`PromotionNews`]), and
+/// `POST /v1/release`: no Service leads here any more, so the mirror may end once its clients have left.
 pub const CONTROL_PORT: u16 = 8443;
 /// Where an arm pod answers its mirror pod, over mutual TLS: `/v1/arm` and its verbs.
 pub const AGENT_PORT: u16 = 8444;
@@ -70,6 +71,8 @@ pub struct ArmPeer {
 pub struct ArmPod {
     /// The experiment's name.
     pub experiment: String,
+    /// Its namespace.
+    pub namespace: String,
     /// `baseline`, or the candidate's name.
     pub arm: String,
     /// What it is for.
@@ -82,28 +85,23 @@ pub struct ArmPod {
     pub worker: LocalTarget,
 }
 
-/// What an arm pod's agent says about its arm (`GET /v1/arm`).
-#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "state")]
-pub enum ArmAgentState {
-    /// The worker is being copied.
-    Copying {
-        /// Bytes that are here.
-        done_bytes: u64,
-        /// Bytes that there are.
-        total_bytes: u64,
+/// What the mirror pod is told about a promotion (`POST /v1/promotion`).
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, tag = "state")]
+pub enum PromotionNews {
+    /// It is being rolled out.
+    Began {
+        /// The candidate.
+        candidate: String,
     },
-    /// It follows the worker's WAL.
-    Following,
-    /// It follows, and replay is paused.
-    Paused,
-    /// It has left the WAL and is a server of its own.
-    Own,
-    /// It can't go on.
+    /// It is on all workers: production's own latency counts from here.
+    Done {
+        /// The candidate.
+        candidate: String,
+    },
+    /// It could not be, and was taken back.
     Failed {
-        /// The closed kind of the failure, as in [`crate::condition::ConditionReason`].
-        reason: crate::condition::ConditionReason,
-        /// What happened, for people.
+        /// Why.
         message: String,
     },
 }

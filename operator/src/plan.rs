@@ -133,6 +133,12 @@ pub fn outcome_time(schedule: &Schedule) -> (Duration, Duration) {
     (least, least * 2)
 }
 
+/// How long a mirror whose experiment has concluded stays in front of production, so that what a
+/// promotion brings can be measured. Afterwards production goes direct; promoting is still possible.
+pub const fn promotion_window() -> Duration {
+    Duration::from_secs(3600)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

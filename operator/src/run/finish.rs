@@ -23,7 +23,7 @@ use crate::{
     analysis::{Analysis, Texts},
     error::{ErrorKind, Side, UserError},
     hlog::IntervalLogs,
-    platform::local::experiment::LocalPlatform,
+    platform::Platform,
     report::{self, Facts},
     store::{Batch, Run as StoredRun, Stage, Store},
 };
@@ -48,13 +48,13 @@ pub(super) struct Books {
 }
 
 /// Makes the directory of the results.
-pub(super) fn prepare_directory(out: &Path) -> Result<(), UserError> {
+pub fn prepare_directory(out: &Path) -> Result<(), UserError> {
     fs::create_dir_all(out)
         .map_err(|e| UserError::file("make the directory for the results", out, &e).nothing_changed())
 }
 
 impl Books {
-    pub(super) async fn open(options: &Options, platform: &LocalPlatform) -> Result<Self, UserError> {
+    pub(super) async fn open<P: Platform>(options: &Options, platform: &P) -> Result<Self, UserError> {
         let environment = environment(platform);
         let store = Store::open(&options.store).await.map_err(|e| stored(&e))?;
         let run = store.begin(&options.experiment, &environment).await.map_err(|e| stored(&e))?;
@@ -182,7 +182,7 @@ pub fn write_report(out: &Path, report: &understudy_crds::report::Report) -> Res
     Ok(page)
 }
 
-fn environment(platform: &LocalPlatform) -> Environment {
+fn environment<P: Platform>(platform: &P) -> Environment {
     let memory_kib: i64 = fs::read_to_string("/proc/meminfo")
         .ok()
         .and_then(|text| text.lines().next()?.split_whitespace().nth(1)?.parse().ok())
@@ -190,7 +190,7 @@ fn environment(platform: &LocalPlatform) -> Environment {
     Environment {
         understudy: env!("CARGO_PKG_VERSION").to_owned(),
         postgres: platform.facts().product(),
-        platform: "local".to_owned(),
+        platform: P::NAME.to_owned(),
         cores: std::thread::available_parallelism().map_or(1, |n| i64::try_from(n.get()).unwrap_or(i64::MAX)),
         memory_bytes: memory_kib * 1024,
         started_at: now(),

@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How often the worker is searched for sessions that bypass the mirror, in looks.
 const LOOKS_PER_LEAK_SEARCH: u32 = 4;
 
-impl Run<'_> {
+impl<P: Platform> Run<'_, P> {
     /// Observes until there is a verdict. `None`: halted.
     pub(super) async fn observe(&mut self, books: &mut Books) -> Result<Option<Analysis>, UserError> {
         let spec = self.options.experiment.spec.clone();
@@ -44,7 +44,7 @@ impl Run<'_> {
                 _ = halted.wait_for(|halted| *halted) => {}
             }
             looks = looks.wrapping_add(1);
-            for (arm, why) in self.platform.dead_arms() {
+            for (arm, why) in self.platform.dead_arms().await {
                 if let Some(shared) = self.mirror.arm(&arm) {
                     shared.lose(why.to_string().lines().next().unwrap_or("its server has ended"));
                 }
