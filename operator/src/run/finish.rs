@@ -147,6 +147,23 @@ impl Books {
         if let Some(logs) = self.logs.take() {
             logs.finish().map_err(|e| file(&e))?;
         }
+        self.report(state)
+    }
+
+    /// The analysis whose numbers the report shows. A first report is written: who decides about the
+    /// promotion wants to read it.
+    pub(super) async fn concluded(
+        &mut self,
+        state: &State,
+        mirror: &Mirror,
+        analysis: &Analysis,
+    ) -> Result<(), UserError> {
+        self.keep(state, mirror, analysis).await?;
+        self.environment.ended_at = now();
+        self.report(state).map(drop)
+    }
+
+    fn report(&self, state: &State) -> Result<PathBuf, UserError> {
         let facts = Facts {
             experiment: self.experiment.clone(),
             status: state.status(),
@@ -154,18 +171,7 @@ impl Books {
             fingerprints: self.fingerprints.clone(),
             timeline: state.timeline(),
         };
-        let report = report::build(facts, &analysis);
-        write_report(&self.out, &report)
-    }
-
-    /// The analysis whose numbers the report shows.
-    pub(super) async fn concluded(
-        &mut self,
-        state: &State,
-        mirror: &Mirror,
-        analysis: &Analysis,
-    ) -> Result<(), UserError> {
-        self.keep(state, mirror, analysis).await
+        write_report(&self.out, &report::build(facts, &self.analysis))
     }
 }
 
