@@ -1,0 +1,170 @@
+//! A namespace with three workers and the workloads of some of them; it goes when this is dropped.
+
+use std::{collections::BTreeMap, env, time::Duration};
+
+use serde_json::Value;
+
+use crate::{
+    kubectl::{given, kubectl, object, until},
+    ledger::Ledger,
+};
+
+const WORKERS: &str = include_str!("../manifests/workers.yaml");
+const WORKLOAD: &str = include_str!("../manifests/workload.yaml");
+
+/// Whether there is a cluster to test on. Without one the tests say so and pass, except where one is
+/// required (`UNDERSTUDY_REQUIRE_CLUSTER`).
+pub fn has_cluster() -> bool {
+    if kubectl(&["get", "--raw", "/readyz"]).is_ok() {
+        return true;
+    }
+    assert!(env::var_os("UNDERSTUDY_REQUIRE_CLUSTER").is_none(), "there is no cluster: see KUBECONFIG, make cluster");
+    eprintln!("SKIPPED: there is no cluster (KUBECONFIG, or make cluster)");
+    false
+}
+
+/// Three workers.
+pub struct Workers {
+    /// Their namespace.
+    pub namespace: String,
+}
+
+impl Workers {
+    /// Three workers that are ready, in a fresh namespace.
+    ///
+    /// # Panics
+    /// When they do not become ready.
+    pub fn start(namespace: &str) -> Self {
+        let workers = Self { namespace: namespace.to_owned() };
+        workers.remove(true);
+        given(&["apply", "-f", "-"], &WORKERS.replace("NAMESPACE", namespace)).expect("the workers' manifests");
+        workers.run(&["rollout", "status", "statefulset/events", "--timeout=180s"]);
+        workers
+    }
+
+    fn remove(&self, wait: bool) {
+        // Experiments first: their finalizers need the operator, and the workers.
+        for kind in ["shadowexperiments", "pods,statefulsets"] {
+            let _ = kubectl(&["-n", &self.namespace, "delete", kind, "--all", "--timeout=60s", "--ignore-not-found"]);
+        }
+        let wait = if wait { "--wait=true" } else { "--wait=false" };
+        let _ = kubectl(&["delete", "namespace", &self.namespace, "--ignore-not-found", wait, "--timeout=120s"]);
+    }
+
+    /// Runs `kubectl` in the namespace.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn run(&self, arguments: &[&str]) -> String {
+        self.kubectl(arguments).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same, where it may fail.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String, String> {
+        let all: Vec<&str> = ["--namespace", &self.namespace].iter().chain(arguments).copied().collect();
+        kubectl(&all)
+    }
+
+    /// Applies a manifest, `NAMESPACE` being this one.
+    pub fn apply(&self, manifest: &str) -> Result<String, String> {
+        given(&["--namespace", &self.namespace, "apply", "-f", "-"], &manifest.replace("NAMESPACE", &self.namespace))
+    }
+
+    /// Starts the workload of a worker, and waits until it works.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn start_workload(&self, worker: &str) {
+        self.apply(&WORKLOAD.replace("WORKER", worker)).expect("the workload's manifest");
+        until("the workload works", Duration::from_secs(120), || {
+            let ledger = self.ledger(worker)?;
+            if ledger.transactions > 20 { Ok(()) } else { Err(format!("{ledger:?}")) }
+        });
+    }
+
+    /// What the workload says.
+    pub fn ledger(&self, worker: &str) -> Result<Ledger, String> {
+        let line = self.kubectl(&["logs", &format!("workload-{worker}"), "-c", "workload", "--tail=1"])?;
+        serde_json::from_str(line.trim()).map_err(|e| format!("{e}: {line}"))
+    }
+
+    /// Runs SQL on a worker itself, around everything; the output, unaligned.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn sql(&self, worker: &str, sql: &str) -> String {
+        let output =
+            self.run(&["exec", worker, "-c", "postgres", "--", "psql", "-U", "postgres", "-d", "app", "-Atc", sql]);
+        output.trim().to_owned()
+    }
+
+    /// Holds the ledger against the worker: no acknowledged entry may be missing. The ledger.
+    ///
+    /// # Panics
+    /// When one is.
+    pub fn check_ledger(&self, worker: &str) -> Ledger {
+        let ledger = self.ledger(worker).expect("a ledger");
+        let rows = self.sql(worker, "SELECT session, count(*), max(n) FROM ledger GROUP BY 1 ORDER BY 1");
+        let found: BTreeMap<u32, (i64, i64)> = rows
+            .lines()
+            .filter_map(|row| {
+                let mut parts = row.split('|').map(str::parse::<i64>);
+                let (session, count, last) = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
+                Some((u32::try_from(session).ok()?, (count, last)))
+            })
+            .collect();
+        for (session, acknowledged) in &ledger.acknowledged {
+            let (count, last) = found.get(session).copied().unwrap_or_default();
+            assert!(last >= *acknowledged, "session {session}: entry {acknowledged} was acknowledged, {last} is there");
+            assert_eq!(count, last, "session {session}: entries are missing before {last}");
+        }
+        ledger
+    }
+
+    /// An experiment.
+    pub fn experiment(&self, name: &str) -> Value {
+        object(&self.namespace, "shadowexperiment", name)
+    }
+
+    /// Waits for a phase of an experiment; the experiment then.
+    ///
+    /// # Panics
+    /// When it does not come, or another end does.
+    pub fn until_phase(&self, name: &str, phases: &[&str], limit: Duration) -> Value {
+        until(&format!("{name} is {phases:?}"), limit, || {
+            let experiment = self.experiment(name);
+            let phase = experiment["status"]["phase"].as_str().unwrap_or("nothing").to_owned();
+            if phases.contains(&phase.as_str()) {
+                return Ok(experiment);
+            }
+            let conditions = experiment["status"]["conditions"].to_string();
+            assert!(!matches!(phase.as_str(), "Failed"), "{name} failed: {conditions}");
+            Err(format!("{phase}; {conditions}"))
+        })
+    }
+
+    /// The selector of a Service.
+    pub fn selector(&self, service: &str) -> Value {
+        object(&self.namespace, "service", service)["spec"]["selector"].clone()
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // What happened stands in there.
+            for what in [
+                vec!["get", "shadowexperiments,pods,persistentvolumeclaims,services", "-o", "wide"],
+                vec!["get", "events", "--sort-by=.lastTimestamp"],
+                vec!["logs", "-l", "understudy.dev/component=mirror", "--tail=40", "--prefix"],
+                vec!["logs", "-l", "understudy.dev/component=arm", "--tail=40", "--prefix"],
+            ] {
+                eprintln!("{}", self.kubectl(&what).unwrap_or_else(|error| error));
+            }
+            if env::var_os("UNDERSTUDY_KEEP").is_some() {
+                return;
+            }
+        }
+        self.remove(false);
+    }
+}
