@@ -5,11 +5,13 @@
 
 pub mod analysis;
 pub mod cli;
+pub mod controller;
 pub mod demo;
 pub mod error;
 pub mod hlog;
 pub mod plan;
 pub mod platform;
+pub mod pod;
 pub mod report;
 pub mod run;
 pub mod screen;
