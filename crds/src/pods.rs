@@ -107,3 +107,23 @@ pub enum ArmAgentState {
         message: String,
     },
 }
+
+/// What the operator tells the mirror pod about a promotion (`POST /v1/promotion`). It may come more
+/// than once.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PromotionNotice {
+    /// How far it is.
+    pub state: PromotionState,
+    /// The candidate that is rolled out.
+    pub candidate: String,
+}
+
+/// How far a promotion is.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PromotionState {
+    /// The first worker gets the change now.
+    Began,
+    /// All workers have it: what production does from here on is the outcome.
+    Ended,
+}

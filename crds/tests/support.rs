@@ -96,6 +96,7 @@ fn kubernetes_refuses_what_it_can_not_do_yet_and_nothing_else() {
         ]
     );
     let experiment = manifest::read(include_str!("../../examples/index.yaml")).unwrap();
-    let fields: Vec<String> = unsupported_on_kubernetes(&experiment.spec).into_iter().map(|found| found.field).collect();
+    let fields: Vec<String> =
+        unsupported_on_kubernetes(&experiment.spec).into_iter().map(|found| found.field).collect();
     assert_eq!(fields, ["spec.target.local"]);
 }

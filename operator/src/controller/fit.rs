@@ -9,8 +9,8 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 use understudy_crds::{
-    ShadowExperiment, condition::ConditionReason, experiment::StatefulSetTarget, pods, support::unsupported_on_kubernetes,
-    validate::violations,
+    ShadowExperiment, condition::ConditionReason, experiment::StatefulSetTarget, pods,
+    support::unsupported_on_kubernetes, validate::violations,
 };
 
 use super::{
@@ -174,8 +174,7 @@ fn routable(world: &World, service: &Service, worker: &Pod, container: &Containe
         return Err(refuse("has no selector, so there is nothing that the mirror could take the place of".to_owned()));
     }
     let worker_name = worker.name_any();
-    let others: Vec<&str> =
-        world.selected.iter().map(String::as_str).filter(|pod| **pod != worker_name).collect();
+    let others: Vec<&str> = world.selected.iter().map(String::as_str).filter(|pod| **pod != worker_name).collect();
     if !others.is_empty() {
         return Err(refuse(format!(
             "selects {} beside {worker_name}; name a Service for this pod alone \

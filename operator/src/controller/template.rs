@@ -14,11 +14,7 @@ const SECRET_WORDS: [&str; 4] = ["PASSWORD", "SECRET", "TOKEN", "PRIVATE"];
 /// The container that PostgreSQL runs in: by name, else by its port, else the first.
 pub fn postgres_container(spec: &PodSpec) -> Option<&Container> {
     let by_name = || spec.containers.iter().find(|c| matches!(c.name.as_str(), "postgres" | "postgresql"));
-    let by_port = || {
-        spec.containers
-            .iter()
-            .find(|c| c.ports.iter().flatten().any(|port| port.container_port == 5432))
-    };
+    let by_port = || spec.containers.iter().find(|c| c.ports.iter().flatten().any(|port| port.container_port == 5432));
     by_name().or_else(by_port).or_else(|| spec.containers.first())
 }
 
@@ -60,6 +56,7 @@ pub fn environment(container: &Container) -> Vec<EnvVar> {
 /// The volumes that an arm gets: ConfigMaps and empty directories that PostgreSQL's container mounts.
 pub fn volumes(spec: &PodSpec, container: &Container) -> Vec<Volume> {
     let mounted = |name: &str| container.volume_mounts.iter().flatten().any(|mount| mount.name == name);
-    let harmless = |volume: &&Volume| (volume.config_map.is_some() || volume.empty_dir.is_some()) && mounted(&volume.name);
+    let harmless =
+        |volume: &&Volume| (volume.config_map.is_some() || volume.empty_dir.is_some()) && mounted(&volume.name);
     spec.volumes.iter().flatten().filter(harmless).cloned().collect()
 }

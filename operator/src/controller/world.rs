@@ -90,8 +90,6 @@ pub struct Ours {
     pub mirror: Option<Pod>,
     /// The arms' pods by arm.
     pub arms: BTreeMap<String, Pod>,
-    /// The arms that have a volume.
-    pub volumes: Vec<String>,
 }
 
 /// Something that we made.

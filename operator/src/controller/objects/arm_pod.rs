@@ -32,9 +32,11 @@ pub fn pod(fit: &Fit<'_>, arm: &WantedArm<'_>, settings: &Settings) -> Object {
     let image = candidate.and_then(|candidate| candidate.image.as_ref()).or(container.image.as_ref());
     let own_place = |path: &str| path == "/dev/shm" || !path.starts_with("/etc/understudy");
     let kept = template::volumes(spec, container);
-    let mounts = container.volume_mounts.iter().flatten().filter(|mount| {
-        kept.iter().any(|volume| volume.name == mount.name) && own_place(&mount.mount_path)
-    });
+    let mounts = container
+        .volume_mounts
+        .iter()
+        .flatten()
+        .filter(|mount| kept.iter().any(|volume| volume.name == mount.name) && own_place(&mount.mount_path));
     let mounts: Vec<Value> = mounts
         .map(|mount| json!(mount))
         .chain([

@@ -36,11 +36,10 @@ impl Holder {
 
     /// The names that the certificate is good for. Arms may be added later, so theirs is for all.
     fn names(self, names: &Names) -> Vec<String> {
-        let plain = Names { ..names.clone() };
         match self {
             OPERATOR => vec!["operator".to_owned()],
-            MIRROR => vec![plain.dns(&plain.mirror()), "mirror".to_owned()],
-            _ => vec![format!("*.{}", plain.dns(&plain.arms())), "arm".to_owned()],
+            MIRROR => vec![names.dns(&names.mirror()), "mirror".to_owned()],
+            _ => vec![format!("*.{}", names.dns(&names.arms())), "arm".to_owned()],
         }
     }
 }
