@@ -33,6 +33,8 @@ pub enum Phase {
 /// What a condition is about.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ConditionType {
+    /// The experiment can be run: its worker, Service and Secret are there and fit.
+    Accepted,
     /// The mirror relays and captures production's traffic.
     Mirroring,
     /// The worker has been cloned and the arms live on mirrored traffic.
@@ -83,6 +85,20 @@ pub enum ConditionReason {
     PromotionReverted,
     /// The experiment is not valid, or asks for what this platform does not support.
     InvalidSpec,
+    /// A StatefulSet, pod, Service or Secret that the experiment names is not there.
+    TargetMissing,
+    /// The mirror can't take the Service's place.
+    ServiceNotRoutable,
+    /// Somebody else changed the Service while the mirror stood in its place.
+    ServiceChanged,
+    /// An older experiment is at work on the same worker.
+    WorkerTaken,
+    /// The cluster refused something that the experiment needs: a quota, a policy.
+    ClusterRefused,
+    /// A pod can't be started: no node for it, no image, no volume.
+    PodNotStarted,
+    /// The mirror died or hung; production goes direct.
+    MirrorGone,
 }
 
 /// One observation about the experiment.

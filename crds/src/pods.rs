@@ -17,7 +17,7 @@ pub const POSTGRES_PORT: u16 = 5432;
 /// nothing about anybody's data.
 pub const HEALTH_PORT: u16 = 8080;
 /// Where the mirror pod answers its operator, over mutual TLS: `GET /v1/status`, `GET /v1/report.json`,
-/// `GET /v1/report.html`, `POST /v1/halt`, `POST /v1/promotion` ([`PromotionNews`]), and
+/// `GET /v1/report.html`, `POST /v1/halt`, `POST /v1/promotion` ([`PromotionNotice`]), and
 /// `POST /v1/release`: no Service leads here any more, so the mirror may end once its clients have left.
 pub const CONTROL_PORT: u16 = 8443;
 /// Where an arm pod answers its mirror pod, over mutual TLS: `/v1/arm` and its verbs.
@@ -85,23 +85,24 @@ pub struct ArmPod {
     pub worker: LocalTarget,
 }
 
-/// What the mirror pod is told about a promotion (`POST /v1/promotion`).
+/// What the operator tells the mirror pod about a promotion (`POST /v1/promotion`). It may come more
+/// than once.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, tag = "state")]
-pub enum PromotionNews {
-    /// It is being rolled out.
-    Began {
-        /// The candidate.
-        candidate: String,
-    },
-    /// It is on all workers: production's own latency counts from here.
-    Done {
-        /// The candidate.
-        candidate: String,
-    },
-    /// It could not be, and was taken back.
-    Failed {
-        /// Why.
-        message: String,
-    },
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PromotionNotice {
+    /// How far it is.
+    pub state: PromotionState,
+    /// The candidate that is rolled out.
+    pub candidate: String,
+}
+
+/// How far a promotion is.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PromotionState {
+    /// The first worker gets the change now.
+    Began,
+    /// All workers have it: what production does from here on is the outcome.
+    Ended,
+    /// It could not be done; what had been changed was taken back.
+    TakenBack,
 }

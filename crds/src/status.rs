@@ -36,9 +36,27 @@ pub struct ShadowExperimentStatus {
     /// After a promotion: what was predicted and what production then did.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outcomes: Vec<PromotionOutcome>,
+    /// How far the promotion to the workers is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
     /// The same, rounded, for `kubectl get`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
+}
+
+/// How far a promotion is.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rollout {
+    /// The candidate that is rolled out.
+    pub candidate: String,
+    /// Workers that have it.
+    pub done: i32,
+    /// Workers that there are.
+    pub of: i32,
+    /// The worker that gets it now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current: Option<String>,
 }
 
 /// Numbers as `kubectl get` shows them.

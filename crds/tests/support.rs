@@ -1,6 +1,9 @@
 //! What the local platform refuses is refused by name, and nothing else is.
 
-use understudy_crds::{manifest, support::unsupported_locally};
+use understudy_crds::{
+    manifest,
+    support::{unsupported_locally, unsupported_on_kubernetes},
+};
 
 const TARGET: &str = "  target: { local: { host: 127.0.0.1, user: postgres, database: app } }\n";
 
@@ -77,4 +80,23 @@ fn all_unsupported_fields_are_told_at_once() {
             "spec.traffic.reads",
         ]
     );
+}
+
+#[test]
+fn kubernetes_refuses_what_it_can_not_do_yet_and_nothing_else() {
+    let experiment = manifest::read(include_str!("manifests/good/stateful-set.yaml")).unwrap();
+    let found: Vec<String> = unsupported_on_kubernetes(&experiment.spec).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        found,
+        [
+            "spec.clone.method: VolumeSnapshot is not supported on Kubernetes yet; use BaseBackup",
+            "spec.capture.disk: a traffic log on disk is not supported on Kubernetes yet; leave it out and set spec.capture.memory",
+            "spec.align: Repair is not supported on Kubernetes yet; leave it out, or use Count",
+            "spec.traffic.reads: a sample of the reads is not supported on Kubernetes yet; leave it out, or use 100",
+        ]
+    );
+    let experiment = manifest::read(include_str!("../../examples/index.yaml")).unwrap();
+    let fields: Vec<String> =
+        unsupported_on_kubernetes(&experiment.spec).into_iter().map(|found| found.field).collect();
+    assert_eq!(fields, ["spec.target.local"]);
 }

@@ -5,6 +5,7 @@
 
 pub mod analysis;
 pub mod cli;
+pub mod controller;
 pub mod demo;
 pub mod error;
 pub mod hlog;

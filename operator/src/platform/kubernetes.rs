@@ -54,17 +54,17 @@ const POLL: Duration = Duration::from_millis(200);
 const RECOVERY_LIMIT: Duration = Duration::from_secs(6 * 3600);
 
 /// What became of a promotion; others do it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PromotionWord {
     /// Nothing has been decided.
     #[default]
     Undecided,
-    /// This candidate is being rolled out.
-    Began(String),
+    /// The candidate is being rolled out.
+    Began,
     /// It is on the workers.
-    Done(String),
-    /// It is not, for this reason; what had been changed was taken back.
-    Failed(String),
+    Done,
+    /// It is not: what had been changed was taken back.
+    TakenBack,
 }
 
 /// The arms of an experiment, seen from the mirror pod.
@@ -247,11 +247,10 @@ impl Platform for KubernetesPlatform {
     /// Others promote; this waits for their word.
     async fn promote(&self, _: &str, _: Option<RestartWorker<'_>>) -> Result<Promoted, UserError> {
         let mut word = self.promotion.clone();
-        let over = |word: &PromotionWord| matches!(word, PromotionWord::Done(_) | PromotionWord::Failed(_));
-        match word.wait_for(over).await.map(|word| word.clone()) {
-            Ok(PromotionWord::Failed(why)) => {
-                Err(UserError::new(ErrorKind::Reverted, Side::Worker, "the promotion failed and was taken back")
-                    .fact("reason", why))
+        let over = |word: &PromotionWord| matches!(word, PromotionWord::Done | PromotionWord::TakenBack);
+        match word.wait_for(over).await.map(|word| *word) {
+            Ok(PromotionWord::TakenBack) => {
+                Err(UserError::new(ErrorKind::Reverted, Side::Worker, "the promotion failed and was taken back"))
             }
             Ok(_) => Ok(Promoted::default()),
             Err(_) => Err(UserError::new(ErrorKind::Cancelled, Side::Host, "nobody says how the promotion went")),

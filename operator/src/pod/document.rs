@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::tls::TlsError;
-use crate::error::UserError;
+use crate::error::{ErrorKind, Side, UserError};
 
 /// Why a pod's program can't start.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +36,15 @@ pub enum PodError {
     /// What it is there for can't start.
     #[error("{0}")]
     User(UserError),
+}
+
+impl From<PodError> for UserError {
+    fn from(error: PodError) -> Self {
+        match error {
+            PodError::User(error) => error,
+            other => Self::new(ErrorKind::Exited, Side::Host, other.to_string()),
+        }
+    }
 }
 
 /// Reads a pod's document.

@@ -19,7 +19,7 @@ use tokio::{
     sync::watch,
     time::timeout,
 };
-use understudy_crds::{ShadowExperimentStatus, pods::PromotionNews};
+use understudy_crds::{ShadowExperimentStatus, pods::{PromotionNotice, PromotionState}};
 use understudy_mirror::admin::Admin;
 
 use crate::{platform::kubernetes::PromotionWord, run::state::State};
@@ -101,14 +101,15 @@ async fn halt(Shared(control): Shared<Control>) -> &'static str {
     "halted: nothing is mirrored any more\n"
 }
 
-async fn promotion(Shared(control): Shared<Control>, Json(news): Json<PromotionNews>) -> StatusCode {
-    let word = match news {
-        PromotionNews::Began { candidate } => {
-            control.decided.send_replace(Some(candidate.clone()));
-            PromotionWord::Began(candidate)
+async fn promotion(Shared(control): Shared<Control>, Json(notice): Json<PromotionNotice>) -> StatusCode {
+    let PromotionNotice { state, candidate } = notice;
+    let word = match state {
+        PromotionState::Began => {
+            control.decided.send_replace(Some(candidate));
+            PromotionWord::Began
         }
-        PromotionNews::Done { candidate } => PromotionWord::Done(candidate),
-        PromotionNews::Failed { message } => PromotionWord::Failed(message),
+        PromotionState::Ended => PromotionWord::Done,
+        PromotionState::TakenBack => PromotionWord::TakenBack,
     };
     control.promotion.send_replace(word);
     StatusCode::NO_CONTENT
