@@ -1,0 +1,90 @@
+//! Whether the cluster is one: a PostgreSQL in a StatefulSet with a volume of every class, reached by
+//! `kubectl exec`, by its Service's name from another node, and from this machine. It removes what it made.
+
+use std::{net::TcpStream, time::Duration};
+
+use crate::{
+    failure::{Failure, Outcome},
+    layout::Layout,
+    program::until,
+    progress::{say, step},
+    up::{apply, kubectl},
+};
+
+const NAMESPACE: &str = "--namespace=understudy-check";
+const MANIFESTS: &str = include_str!("../manifests/check.yaml");
+/// On another node than the server, by a rule of the manifest.
+const BY_NAME: &str =
+    "psql 'host=check user=postgres password=check dbname=app' --tuples-only --no-align --command 'select 1'";
+/// Sums as long as it takes one processor to do so.
+const WORK: &str = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done";
+
+/// Checks a running cluster.
+pub fn check(layout: &Layout) -> Outcome<()> {
+    let outcome = every_way(layout);
+    let removed = step("everything is removed", || {
+        kubectl(layout, &["delete", "namespace", "understudy-check", "--ignore-not-found", "--timeout=90s"])?;
+        until(Duration::from_secs(60), "volumes", || {
+            let left = kubectl(layout, &["get", "persistentvolumes", "--output=name"])?;
+            if left.trim().is_empty() { Ok(()) } else { Err(Failure::from(left)) }
+        })
+    });
+    outcome.and(removed)
+}
+
+fn every_way(layout: &Layout) -> Outcome<()> {
+    step("a PostgreSQL with a volume of each class, and a client", || {
+        until(Duration::from_secs(20), "a namespace that can be used", || apply(layout, MANIFESTS))?;
+        kubectl(layout, &[NAMESPACE, "rollout", "status", "statefulset/check", "--timeout=120s"])?;
+        kubectl(layout, &[NAMESPACE, "wait", "--for=condition=Ready", "pod/client", "pod/small", "--timeout=120s"])
+    })?;
+    step("kubectl exec", || exec(layout, "check-0", "psql -d app -Atc 'select 1'").and_then(|told| same(&told, "1")))?;
+    step("the Service's name, from another node", || {
+        exec(layout, "client", BY_NAME).and_then(|told| same(&told, "1"))
+    })?;
+    step("the API server's name, from a pod with a token", || {
+        let token = "test -s /var/run/secrets/kubernetes.io/serviceaccount/token && \
+                     getent hosts kubernetes.default.svc.cluster.local | cut -d ' ' -f 1";
+        exec(layout, "client", token).and_then(|told| same(&told, crate::layout::API_SERVICE))
+    })?;
+    step("kubectl logs", || {
+        let told = kubectl(layout, &[NAMESPACE, "logs", "check-0"])?;
+        if told.contains("ready to accept connections") { Ok(()) } else { Err(Failure::from(told)) }
+    })?;
+    step("each class is its file system", || {
+        for class in ["ext4", "xfs", "btrfs"] {
+            let told = exec(layout, "check-0", &format!("stat -f -c %T /volumes/{class}"))?;
+            same(told.replace("ext2/ext3", "ext4").trim(), class)?;
+        }
+        Ok(())
+    })?;
+    step("the pod and the Service, from this machine", || {
+        for path in ["{.spec.clusterIP}", "{.status.podIP}"] {
+            let object = if path.contains("spec") { "service/check-one" } else { "pod/check-0" };
+            let address = kubectl(layout, &[NAMESPACE, "get", object, &format!("--output=jsonpath={path}")])?;
+            TcpStream::connect((address.as_str(), 5432)).map_err(|error| format!("{address}: {error}"))?;
+        }
+        Ok(())
+    })?;
+    let mut times = Vec::new();
+    for pod in ["client", "small"] {
+        let start = std::time::Instant::now();
+        exec(layout, pod, WORK)?;
+        times.push(start.elapsed().as_secs_f64());
+    }
+    if let [standard, small] = times.as_slice() {
+        say(&format!("     the same work: {standard:.2} s on a standard node, {small:.2} s on the small one"));
+        if small < standard {
+            return Err("the small node is not smaller".into());
+        }
+    }
+    Ok(())
+}
+
+fn exec(layout: &Layout, pod: &str, script: &str) -> Outcome<String> {
+    kubectl(layout, &[NAMESPACE, "exec", pod, "--", "sh", "-c", script])
+}
+
+fn same(told: &str, expected: &str) -> Outcome<()> {
+    if told.trim() == expected { Ok(()) } else { Err(format!("{:?} instead of {expected}", told.trim()).into()) }
+}
