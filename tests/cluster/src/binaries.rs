@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     failure::{Outcome, Trying},
+    images::hexadecimal,
     layout::{KUBERNETES, Layout},
     program::{finish, run},
     progress::step,
@@ -93,5 +94,5 @@ fn fingerprint(go: &str, source: &Source) -> Outcome<String> {
             }
         }
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hexadecimal(&hash.finalize()))
 }

@@ -59,6 +59,15 @@ pub fn any() -> bool {
     })
 }
 
+/// How often a node's group had to wait for its quota.
+pub fn throttled(node: Node) -> Outcome<u64> {
+    let counts = hierarchies().into_iter().find_map(|hierarchy| {
+        let counts = fs::read_to_string(Path::new(&hierarchy).join(node.cgroup()).join("cpu.stat")).ok()?;
+        counts.lines().find_map(|line| line.strip_prefix("nr_throttled ")?.trim().parse().ok())
+    });
+    counts.ok_or_else(|| format!("no control group of {} counts processor time", node.name).into())
+}
+
 fn remove(group: &Path) -> Outcome<()> {
     for entry in fs::read_dir(group).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

@@ -8,6 +8,7 @@ pub mod store;
 mod tree;
 
 use std::{
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
 };
@@ -16,6 +17,14 @@ use crate::{
     failure::{Outcome, Trying},
     layout::Layout,
 };
+
+/// Bytes as people write digests.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
 
 /// What all images are called before the slash.
 pub const PREFIX: &str = "localhost/understudy";

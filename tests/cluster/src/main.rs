@@ -29,7 +29,10 @@ mod status;
 mod up;
 mod volumes;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -86,7 +89,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let Arguments { command, state } = Arguments::parse();
-    match run(command, state) {
+    match run(command, &state) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             progress::complain(&failure.to_string());
@@ -95,8 +98,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command, state: PathBuf) -> Outcome<()> {
-    let layout = Layout::new(&state)?;
+fn run(command: Command, state: &Path) -> Outcome<()> {
+    let layout = Layout::new(state)?;
     if !rustix::process::geteuid().is_root() {
         return Err("the test cluster needs root: namespaces, mounts and control groups".into());
     }

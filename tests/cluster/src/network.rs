@@ -1,7 +1,7 @@
 //! The cables: a bridge in the control plane's network, a cable to it from every node, and one from the
 //! host. The host gets one interface and the routes through it, which vanish with the control plane.
 
-use std::process::Command;
+use std::{fmt::Write as _, process::Command};
 
 use crate::{
     failure::Outcome,
@@ -53,7 +53,7 @@ pub fn connect(control: &Machine, machine: &Machine, node: Node) -> Outcome<()> 
         node.address()
     );
     for other in NODES.into_iter().filter(|other| *other != node) {
-        inside.push_str(&format!("route add {} via {}\n", other.pods(), other.address()));
+        let _ = writeln!(inside, "route add {} via {}", other.pods(), other.address());
     }
     within(machine.pid, &inside)
 }
@@ -62,10 +62,10 @@ pub fn connect(control: &Machine, machine: &Machine, node: Node) -> Outcome<()> 
 fn routes(interface: &str) -> String {
     let mut text = String::new();
     for node in NODES {
-        text.push_str(&format!("route add {} via {} dev {interface}\n", node.pods(), node.address()));
+        let _ = writeln!(text, "route add {} via {} dev {interface}", node.pods(), node.address());
     }
     if let Some(first) = NODES.first() {
-        text.push_str(&format!("route add {SERVICES} via {} dev {interface}\n", first.address()));
+        let _ = writeln!(text, "route add {SERVICES} via {} dev {interface}", first.address());
     }
     text
 }

@@ -103,20 +103,9 @@ fn make_one(directory: &Path, file_system: FileSystem) -> Outcome<()> {
 
 /// The storage classes of file systems.
 pub fn classes(made: &[FileSystem]) -> String {
-    made.iter()
-        .map(|file_system| {
-            let name = file_system.name();
-            let default = matches!(file_system, FileSystem::Ext4);
-            format!(
-                "---\n\
-                 apiVersion: storage.k8s.io/v1\n\
-                 kind: StorageClass\n\
-                 metadata:\n  name: {name}\n  annotations: {{ storageclass.kubernetes.io/is-default-class: \"{default}\" }}\n\
-                 provisioner: rancher.io/local-path\n\
-                 parameters: {{ nodePath: /run/volumes/{name} }}\n\
-                 volumeBindingMode: WaitForFirstConsumer\n\
-                 reclaimPolicy: Delete\n"
-            )
-        })
-        .collect()
+    let class = include_str!("../manifests/class.yaml");
+    made.iter().fold(String::new(), |text, file_system| {
+        let default = matches!(file_system, FileSystem::Ext4).to_string();
+        text + &class.replace("{name}", file_system.name()).replace("{default}", &default)
+    })
 }

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
 use super::{
+    hexadecimal,
     recipes::Image,
     tree::{Entry, Tree},
 };
@@ -107,9 +108,4 @@ fn digest(path: &Path) -> io::Result<String> {
         hash.update(bytes);
     }
     Ok(hexadecimal(&hash.finalize()))
-}
-
-/// Bytes as people write digests.
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,7 +7,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use super::{archive::hexadecimal, tree::Tree};
+use super::{hexadecimal, tree::Tree};
 use crate::{
     failure::{Outcome, Trying},
     layout::Layout,
@@ -60,8 +60,8 @@ impl Image {
 /// All images. Those of Understudy's programs that were not built are left out, with a word.
 pub fn all(layout: &Layout, binaries: &Path) -> Outcome<Vec<Image>> {
     let mut images = vec![
-        service("pause", Tree::base(), layout)?,
-        service("coredns", Tree::base(), layout)?,
+        service("pause", Tree::base(), layout),
+        service("coredns", Tree::base(), layout),
         provisioner(layout)?,
         understudy(binaries)?,
     ];
@@ -72,9 +72,9 @@ pub fn all(layout: &Layout, binaries: &Path) -> Outcome<Vec<Image>> {
 }
 
 /// One static program and nothing else.
-fn service(name: &'static str, mut tree: Tree, layout: &Layout) -> Outcome<Image> {
+fn service(name: &'static str, mut tree: Tree, layout: &Layout) -> Image {
     tree.file(&format!("usr/bin/{name}"), &layout.bin(name));
-    Ok(Image {
+    Image {
         name,
         tag: "latest".to_owned(),
         tree,
@@ -82,14 +82,14 @@ fn service(name: &'static str, mut tree: Tree, layout: &Layout) -> Outcome<Image
         environment: vec!["PATH=/usr/bin".to_owned()],
         entrypoint: vec![format!("/usr/bin/{name}")],
         command: Vec::new(),
-    })
+    }
 }
 
 /// The provisioner runs scripts, in pods of this same image.
 fn provisioner(layout: &Layout) -> Outcome<Image> {
     let mut tree = Tree::base();
     tools(&mut tree)?;
-    service("local-path-provisioner", tree, layout)
+    Ok(service("local-path-provisioner", tree, layout))
 }
 
 fn understudy(binaries: &Path) -> Outcome<Image> {

@@ -12,7 +12,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use sha2::{Digest as _, Sha256};
 
-use super::{Made, archive::hexadecimal};
+use super::{Made, hexadecimal};
 use crate::{
     configuration,
     failure::{Outcome, Trying},
@@ -39,8 +39,9 @@ pub fn prepare(layout: &Layout, images: &[Made]) -> Outcome<()> {
     }
     let _ = fs::remove_file(&stamp);
     configuration::write_store(layout, &root)?;
-    let list: String = images.iter().map(|image| format!("{}\n", image.archive.display())).collect();
-    fs::write(layout.machine(STORE).join("archives"), list).trying(|| "write the list of archives".to_owned())?;
+    let list: Vec<String> = images.iter().map(|image| image.archive.display().to_string()).collect();
+    fs::write(layout.machine(STORE).join("archives"), list.join("\n"))
+        .trying(|| "write the list of archives".to_owned())?;
     let mut machine = Machine::start(layout, STORE)?;
     machine.go()?;
     machine.wait().map_err(|failure| {

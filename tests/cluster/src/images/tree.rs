@@ -151,7 +151,7 @@ impl Tree {
             hash.update(place.as_os_str().as_encoded_bytes());
             if let Entry::File(source) = entry {
                 let data = fs::metadata(source).trying(|| format!("read {}", source.display()))?;
-                hash.update(format!("{source:?} {} {} {}", data.len(), data.mtime(), data.mtime_nsec()));
+                hash.update(format!("{} {} {} {}", source.display(), data.len(), data.mtime(), data.mtime_nsec()));
             } else {
                 hash.update(format!("{entry:?}"));
             }
