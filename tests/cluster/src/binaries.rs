@@ -24,9 +24,10 @@ enum Source {
     Theirs(&'static str),
 }
 
-const PROGRAMS: [(&str, Source); 5] = [
+const PROGRAMS: [(&str, Source); 6] = [
     ("kubernetes", Source::Ours { module: "kubernetes", package: "." }),
-    ("pause", Source::Ours { module: "kubernetes", package: "./pause" }),
+    ("pause", Source::Ours { module: "kubernetes", package: "pause" }),
+    ("network-policy", Source::Ours { module: "kubernetes", package: "policy" }),
     ("coredns", Source::Ours { module: "coredns", package: "." }),
     ("local-path-provisioner", Source::Theirs("github.com/rancher/local-path-provisioner@v0.0.30")),
     ("helm", Source::Theirs("helm.sh/helm/v3/cmd/helm@v3.19.0")),
@@ -56,7 +57,7 @@ fn build_one(layout: &Layout, program: &str, source: &Source) -> Outcome<()> {
     match source {
         Source::Ours { module, package } => {
             command.current_dir(sources(module));
-            command.args(["build", "-ldflags", &linked(), "-o"]).arg(layout.bin(program)).arg(package);
+            command.args(["build", "-ldflags", &linked(), "-o"]).arg(layout.bin(program)).arg(format!("./{package}"));
         }
         Source::Theirs(package) => {
             command.current_dir(layout.state()).env("GOBIN", layout.state().join("bin"));
@@ -88,8 +89,13 @@ fn fingerprint(go: &str, source: &Source) -> Outcome<String> {
         Source::Theirs(package) => hash.update(package),
         Source::Ours { module, package } => {
             hash.update(linked());
-            for file in ["go.mod", "go.sum", &format!("{package}/main.go")] {
-                let path = sources(module).join(file);
+            let package = sources(module).join(package);
+            let list = fs::read_dir(&package).trying(|| format!("read {}", package.display()))?;
+            let mut files: Vec<PathBuf> = list.flatten().map(|entry| entry.path()).collect();
+            files.retain(|file| file.extension().is_some_and(|end| end == "go"));
+            files.extend(["go.mod", "go.sum"].map(|file| sources(module).join(file)));
+            files.sort();
+            for path in files {
                 hash.update(fs::read(&path).trying(|| format!("read {}", path.display()))?);
             }
         }

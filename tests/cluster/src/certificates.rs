@@ -1,5 +1,5 @@
 //! Keys and certificates: one authority for the cluster, one for requests that the API server passes on.
-//! They are made once for a state directory and kept: they are of no use to anyone else.
+//! They are made anew at every start.
 
 use std::{fs, net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path};
 
@@ -21,12 +21,9 @@ struct Holder<'a> {
     serves: &'a [&'a str],
 }
 
-/// Makes what is missing.
+/// Makes all of them.
 pub fn make(layout: &Layout) -> Outcome<()> {
     let directory = layout.pki();
-    if directory.join("complete").exists() {
-        return Ok(());
-    }
     fs::create_dir_all(&directory).trying(|| format!("make {}", directory.display()))?;
     let authority = authority(&directory, "ca", "understudy-test-cluster")?;
     let front = self::authority(&directory, "front-proxy-ca", "understudy-test-cluster-front-proxy")?;
@@ -40,6 +37,7 @@ pub fn make(layout: &Layout) -> Outcome<()> {
         client("kube-controller-manager", "system:kube-controller-manager"),
         client("kube-scheduler", "system:kube-scheduler"),
         client("kube-proxy", "system:kube-proxy"),
+        client("network-policy", "understudy:network-policy"),
         Holder {
             file: "apiserver",
             name: "kube-apiserver",
@@ -69,8 +67,7 @@ pub fn make(layout: &Layout) -> Outcome<()> {
         let serves = [node.name, &node.address(), "127.0.0.1"];
         issue(&directory, &authority, &Holder { file: &file, name: node.name, group: None, serves: &serves })?;
     }
-    issue(&directory, &front, &client("front-proxy-client", "front-proxy-client"))?;
-    write(&directory.join("complete"), "")
+    issue(&directory, &front, &client("front-proxy-client", "front-proxy-client"))
 }
 
 const fn client<'a>(file: &'a str, name: &'a str) -> Holder<'a> {

@@ -17,6 +17,7 @@ const MANIFESTS: &str = include_str!("../manifests/check.yaml");
 /// On another node than the server, by a rule of the manifest.
 const BY_NAME: &str =
     "psql 'host=check user=postgres password=check dbname=app' --tuples-only --no-align --command 'select 1'";
+const REACHES: &str = "pg_isready --quiet --host check-one --timeout 1";
 /// Sums as long as it takes one processor to do so.
 const WORK: &str = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done";
 
@@ -47,6 +48,10 @@ fn every_way(layout: &Layout) -> Outcome<()> {
     step("the Service's name, from another node", || {
         exec(layout, "client", BY_NAME).and_then(|told| same(&told, "1"))
     })?;
+    step("a Service's address, from two nodes", || {
+        exec(layout, "client", REACHES)?;
+        exec(layout, "small", REACHES)
+    })?;
     step("the API server's name, from a pod with a token", || {
         let token = "test -s /var/run/secrets/kubernetes.io/serviceaccount/token && \
                      getent hosts kubernetes.default.svc.cluster.local | cut -d ' ' -f 1";
@@ -70,6 +75,16 @@ fn every_way(layout: &Layout) -> Outcome<()> {
             TcpStream::connect((address.as_str(), 5432)).map_err(|error| format!("{address}: {error}"))?;
         }
         Ok(())
+    })?;
+    step("a NetworkPolicy, and its end", || {
+        apply(layout, include_str!("../manifests/check-policy.yaml"))?;
+        until(Duration::from_secs(10), "a refusal", || {
+            exec(layout, "client", REACHES).map_or(Ok(()), |_| Err("reached it still"))
+        })?;
+        exec(layout, "small", REACHES)?;
+        exec(layout, "check-0", "! timeout 2 pg_isready --quiet --host check-one --timeout 1")?;
+        kubectl(layout, &[NAMESPACE, "delete", "networkpolicy", "only-small"])?;
+        until(Duration::from_secs(10), "the policy's end", || exec(layout, "client", REACHES))
     })?;
     step("the small node is held back by its quota, a standard one is not", || {
         for (node, pod) in NODES.iter().filter_map(|node| Some((node, pod_on(*node)?))) {

@@ -10,7 +10,7 @@ use crate::{
 /// Writes everything that the machines read, and the administrator's kubeconfig.
 pub fn write(layout: &Layout) -> Outcome<()> {
     put(&layout.machine(CONTROL).join("empty"), "")?;
-    for user in ["kube-controller-manager", "kube-scheduler", "kube-proxy"] {
+    for user in ["kube-controller-manager", "kube-scheduler", "kube-proxy", "network-policy"] {
         put(&layout.pki().join(format!("{user}.kubeconfig")), &kubeconfig(layout, user))?;
     }
     for node in NODES {

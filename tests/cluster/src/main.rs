@@ -7,8 +7,9 @@
 //! the interface `us-host`, the routes through it, the loop-mounted file systems under the state
 //! directory, and the control groups `understudy-…`; `leftovers.rs` knows how to find each.
 //!
-//! It needs root. `NetworkPolicy` objects are accepted and **not enforced**: the bridge plugin does not
-//! know them, and no enforcing agent is to be had as a Go module where the tests run.
+//! It needs root. `NetworkPolicy` objects are enforced, by an agent of our own on every node
+//! (`kubernetes/policy`), since the bridge plugin does not know them: for TCP, UDP and SCTP over IPv4, within a
+//! moment of a change, and not for connections that are open already.
 //!
 //! It must not be linked into anything that ships.
 

@@ -16,6 +16,7 @@ use crate::{
 };
 
 const DNS: &str = include_str!("../manifests/dns.yaml");
+const POLICY: &str = include_str!("../manifests/policy.yaml");
 const STORAGE: &str = include_str!("../manifests/storage.yaml");
 
 /// Starts the cluster.
@@ -45,6 +46,7 @@ pub fn up(layout: &Layout, binaries: &Path, replace: bool, fresh: bool) -> Outco
     step("name server and volumes", || {
         // The namespaces' own accounts come a moment after the API.
         until(Duration::from_secs(30), "the first manifests", || apply(layout, DNS))?;
+        apply(layout, POLICY)?;
         apply(layout, STORAGE)?;
         apply(layout, &volumes::classes(&made))
     })?;

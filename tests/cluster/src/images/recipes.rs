@@ -18,10 +18,10 @@ use crate::{
 const SERVERS: &str = "/usr/lib/postgresql";
 
 /// What a shell script, `kubectl exec` and `kubectl cp` expect.
-const TOOLS: [&str; 37] = [
+const TOOLS: [&str; 38] = [
     "sh", "basename", "cat", "chmod", "chown", "cp", "cut", "date", "dd", "df", "dirname", "du", "env", "false",
     "find", "getent", "grep", "head", "hostname", "id", "kill", "ls", "mkdir", "mktemp", "mv", "ps", "rm", "sed",
-    "sleep", "sort", "stat", "sync", "tail", "tar", "test", "touch", "wc",
+    "sleep", "sort", "stat", "sync", "tail", "tar", "test", "timeout", "touch", "wc",
 ];
 
 /// What talks to a PostgreSQL.

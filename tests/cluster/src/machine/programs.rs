@@ -49,6 +49,12 @@ pub fn node(layout: &Layout, node: Node) -> Vec<Program> {
     vec![
         containerd,
         Program { after: Some("/run/containerd/containerd.sock"), ..component(layout, "kubelet", kubelet) },
+        Program {
+            name: "network-policy",
+            path: layout.bin("network-policy"),
+            arguments: vec![format!("--kubeconfig={pki}/network-policy.kubeconfig"), format!("--node={}", node.name)],
+            after: None,
+        },
         component(layout, "kube-proxy", vec![format!("--config={directory}/kube-proxy.yaml")]),
     ]
 }
