@@ -1,15 +1,20 @@
 //! Whether the cluster is one: a PostgreSQL in a StatefulSet with a volume of every class, reached by
 //! `kubectl exec`, by its Service's name from another node, and from this machine. It removes what it made.
 
-use std::{net::TcpStream, time::Duration};
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    process::Stdio,
+    time::Duration,
+};
 
 use crate::{
     cgroups,
-    failure::{Failure, Outcome},
+    failure::{Failure, Outcome, Trying as _},
     layout::{API_SERVICE, Layout, NODES, Node},
     program::until,
     progress::{say, step},
-    up::{apply, kubectl},
+    up::{apply, client, kubectl},
 };
 
 const NAMESPACE: &str = "--namespace=understudy-check";
@@ -61,6 +66,21 @@ fn every_way(layout: &Layout) -> Outcome<()> {
         let told = kubectl(layout, &[NAMESPACE, "logs", "check-0"])?;
         if told.contains("ready to accept connections") { Ok(()) } else { Err(Failure::from(told)) }
     })?;
+    step("kubectl port-forward", || {
+        let mut forward = client(layout, &[NAMESPACE, "port-forward", "pod/check-0", ":5432"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .trying(|| "run kubectl".to_owned())?;
+        // Kept to the end: without a reader the next line would be its last.
+        let mut output = BufReader::new(forward.stdout.take().ok_or("no output")?);
+        let mut told = String::new();
+        output.read_line(&mut told).trying(|| "read what kubectl says".to_owned())?;
+        // "Forwarding from 127.0.0.1:40000 -> 5432"
+        let address = told.split_whitespace().find(|word| word.starts_with("127."));
+        let answer = address.ok_or_else(|| format!("no address in {told:?}")).and_then(answers);
+        let _ = forward.kill().and_then(|()| forward.wait());
+        Ok(answer?)
+    })?;
     step("each class is its file system", || {
         for class in ["ext4", "xfs", "btrfs"] {
             let told = exec(layout, "check-0", &format!("stat -f -c %T /volumes/{class}"))?;
@@ -72,7 +92,7 @@ fn every_way(layout: &Layout) -> Outcome<()> {
         for path in ["{.spec.clusterIP}", "{.status.podIP}"] {
             let object = if path.contains("spec") { "service/check-one" } else { "pod/check-0" };
             let address = kubectl(layout, &[NAMESPACE, "get", object, &format!("--output=jsonpath={path}")])?;
-            TcpStream::connect((address.as_str(), 5432)).map_err(|error| format!("{address}: {error}"))?;
+            answers(&format!("{address}:5432"))?;
         }
         Ok(())
     })?;
@@ -106,6 +126,18 @@ fn pod_on(node: Node) -> Option<&'static str> {
         "node-3" => Some("small"),
         _ => None,
     }
+}
+
+/// Whether a PostgreSQL is at an address: it answers the question for TLS with one byte.
+fn answers(address: &str) -> Result<(), String> {
+    const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+    let ask = || {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(&SSL_REQUEST)?;
+        stream.read_exact(&mut [0])
+    };
+    ask().map_err(|error| format!("{address}: {error}"))
 }
 
 fn exec(layout: &Layout, pod: &str, script: &str) -> Outcome<String> {

@@ -104,7 +104,8 @@ pub fn apply(layout: &Layout, manifests: &str) -> Outcome<()> {
     feed(&mut client(layout, &["apply", "--filename=-"]), manifests).map(drop)
 }
 
-fn client(layout: &Layout, arguments: &[&str]) -> Command {
+/// kubectl as the administrator.
+pub fn client(layout: &Layout, arguments: &[&str]) -> Command {
     let mut command = Command::new("kubectl");
     command.arg("--kubeconfig").arg(layout.kubeconfig()).args(arguments);
     // Nothing between this machine and itself.

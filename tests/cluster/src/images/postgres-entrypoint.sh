@@ -21,7 +21,10 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
         exit 1
     fi
     mkdir -p "$PGDATA"
-    chmod 700 "$PGDATA"
+    if ! chmod 700 "$PGDATA"; then
+        echo "entrypoint: $PGDATA belongs to somebody else; let PGDATA be a directory below the volume" >&2
+        exit 1
+    fi
     password=$(mktemp)
     printf '%s\n' "${POSTGRES_PASSWORD:-none}" >"$password"
     # shellcheck disable=SC2086  # a list of arguments

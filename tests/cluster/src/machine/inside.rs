@@ -18,9 +18,10 @@ use crate::{
     failure::{Outcome, Trying},
     images::store,
     layout::{CONTROL, Layout, Node, PRIVATE, STORE},
-    machine::programs::{Program, control, node},
+    machine::programs::{After, Program, control, node},
     program::{run as execute, until},
     progress::say,
+    up::kubectl,
     volumes::FILE_SYSTEMS,
 };
 
@@ -80,11 +81,7 @@ fn furnish(layout: &Layout, node: Node) -> Outcome<()> {
         fs::write(&file, format!("{value}\n")).trying(|| format!("write {}", file.display()))?;
         execute("mount", ["--bind".as_ref(), file.as_os_str(), format!("/proc/sys/{tunable}").as_ref()])?;
     }
-    for (setting, needed) in [
-        ("net/ipv4/ip_forward", true),
-        ("net/ipv4/conf/all/route_localnet", true),
-        ("net/bridge/bridge-nf-call-iptables", false),
-    ] {
+    for (setting, needed) in [("net/ipv4/ip_forward", true), ("net/bridge/bridge-nf-call-iptables", false)] {
         let written = fs::write(Path::new("/proc/sys").join(setting), "1");
         if needed {
             written.trying(|| format!("set {setting}"))?;
@@ -103,8 +100,15 @@ fn bind(from: &Path, to: &Path) -> Outcome<()> {
 fn supervise(layout: &Layout, machine: &str, programs: &[Program]) -> Outcome<()> {
     let mut running = HashMap::new();
     for program in programs {
-        if let Some(file) = program.after {
-            until(Duration::from_secs(20), file, || if Path::new(file).exists() { Ok(()) } else { Err("not there") })?;
+        match program.after {
+            After::Nothing => {}
+            After::File(file) => {
+                let there = || if Path::new(file).exists() { Ok(()) } else { Err("not there") };
+                until(Duration::from_secs(20), file, there)?;
+            }
+            After::Api => {
+                until(Duration::from_secs(60), "the API server", || kubectl(layout, &["get", "--raw", "/readyz"]))?;
+            }
         }
         running.insert(start(layout, machine, program)?.id(), program);
     }

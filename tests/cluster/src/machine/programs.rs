@@ -13,8 +13,19 @@ pub struct Program {
     pub path: PathBuf,
     /// What it is given.
     pub arguments: Vec<String>,
-    /// A file that must be there before it is started.
-    pub after: Option<&'static str>,
+    /// What must be there before it is started.
+    pub after: After,
+}
+
+/// What a program waits for: started too early, it ends or complains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// Nothing.
+    Nothing,
+    /// A file.
+    File(&'static str),
+    /// The API server, with its own rules in it.
+    Api,
 }
 
 /// The control plane.
@@ -22,8 +33,8 @@ pub fn control(layout: &Layout) -> Vec<Program> {
     vec![
         component(layout, "etcd", etcd(layout)),
         component(layout, "kube-apiserver", apiserver(layout)),
-        component(layout, "kube-controller-manager", controllers(layout)),
-        component(layout, "kube-scheduler", scheduler(layout)),
+        Program { after: After::Api, ..component(layout, "kube-controller-manager", controllers(layout)) },
+        Program { after: After::Api, ..component(layout, "kube-scheduler", scheduler(layout)) },
     ]
 }
 
@@ -35,7 +46,7 @@ pub fn node(layout: &Layout, node: Node) -> Vec<Program> {
         name: "containerd",
         path: PathBuf::from("containerd"),
         arguments: vec!["--config".to_owned(), format!("{directory}/containerd.toml")],
-        after: None,
+        after: After::Nothing,
     };
     let kubelet = vec![
         format!("--config={directory}/kubelet.yaml"),
@@ -48,12 +59,12 @@ pub fn node(layout: &Layout, node: Node) -> Vec<Program> {
     ];
     vec![
         containerd,
-        Program { after: Some("/run/containerd/containerd.sock"), ..component(layout, "kubelet", kubelet) },
+        Program { after: After::File("/run/containerd/containerd.sock"), ..component(layout, "kubelet", kubelet) },
         Program {
             name: "network-policy",
             path: layout.bin("network-policy"),
             arguments: vec![format!("--kubeconfig={pki}/network-policy.kubeconfig"), format!("--node={}", node.name)],
-            after: None,
+            after: After::Nothing,
         },
         component(layout, "kube-proxy", vec![format!("--config={directory}/kube-proxy.yaml")]),
     ]
@@ -61,7 +72,7 @@ pub fn node(layout: &Layout, node: Node) -> Vec<Program> {
 
 fn component(layout: &Layout, name: &'static str, mut arguments: Vec<String>) -> Program {
     arguments.insert(0, name.to_owned());
-    Program { name, path: layout.bin("kubernetes"), arguments, after: None }
+    Program { name, path: layout.bin("kubernetes"), arguments, after: After::Nothing }
 }
 
 fn etcd(layout: &Layout) -> Vec<String> {
