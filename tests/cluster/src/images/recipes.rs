@@ -62,12 +62,13 @@ pub fn all(layout: &Layout, binaries: &Path) -> Outcome<Vec<Image>> {
     let mut images = vec![
         service("pause", Tree::base(), layout),
         service("coredns", Tree::base(), layout),
-        provisioner(layout)?,
+        provisioner(layout),
         understudy(binaries)?,
     ];
     for (major, directory) in servers()? {
         images.push(postgres(&major, &directory)?);
     }
+    images.iter_mut().try_for_each(|image| image.tree.link())?;
     Ok(images)
 }
 
@@ -86,26 +87,26 @@ fn service(name: &'static str, mut tree: Tree, layout: &Layout) -> Image {
 }
 
 /// The provisioner runs scripts, in pods of this same image.
-fn provisioner(layout: &Layout) -> Outcome<Image> {
+fn provisioner(layout: &Layout) -> Image {
     let mut tree = Tree::base();
-    tools(&mut tree)?;
-    Ok(service("local-path-provisioner", tree, layout))
+    tools(&mut tree);
+    service("local-path-provisioner", tree, layout)
 }
 
 fn understudy(binaries: &Path) -> Outcome<Image> {
     let mut tree = Tree::base();
-    tools(&mut tree)?;
+    tools(&mut tree);
     for program in ["understudy", "understudy-operator", "understudy-mirror"] {
         let built = binaries.join(program);
         if built.exists() {
-            tree.program(&format!("usr/bin/{program}"), &built)?;
+            tree.program(&format!("usr/bin/{program}"), &built);
         } else {
             warn(&format!("{} is not there: the image understudy is without it", built.display()));
         }
     }
     if let Some((_, directory)) = servers()?.pop() {
         for client in CLIENTS {
-            tree.program(&format!("usr/bin/{client}"), &directory.join("bin").join(client))?;
+            tree.program(&format!("usr/bin/{client}"), &directory.join("bin").join(client));
         }
     }
     Ok(Image {
@@ -123,7 +124,7 @@ fn understudy(binaries: &Path) -> Outcome<Image> {
 /// would be a hundred megabytes of LLVM.
 fn postgres(major: &str, directory: &Path) -> Outcome<Image> {
     let mut tree = Tree::base();
-    tools(&mut tree)?;
+    tools(&mut tree);
     tree.copy(directory, &|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name != "bitcode" && name != "pgxs" && !name.starts_with("llvmjit")
@@ -135,7 +136,7 @@ fn postgres(major: &str, directory: &Path) -> Outcome<Image> {
     for own in ["/var/lib/postgresql", "/var/lib/postgresql/data", "/run/postgresql"] {
         tree.directory(own.trim_start_matches('/'), 0o775, 999);
     }
-    tree.link("var/run", "/run");
+    tree.symlink("var/run", "/run");
     tree.text("usr/bin/entrypoint", include_str!("postgres-entrypoint.sh"), 0o755);
     Ok(Image {
         name: "postgres",
@@ -154,14 +155,13 @@ fn postgres(major: &str, directory: &Path) -> Outcome<Image> {
     })
 }
 
-fn tools(tree: &mut Tree) -> Outcome<()> {
+fn tools(tree: &mut Tree) {
     for tool in TOOLS {
         let found = ["/usr/bin", "/bin"].iter().map(|place| Path::new(place).join(tool)).find(|path| path.exists());
         if let Some(found) = found {
-            tree.program(&format!("usr/bin/{tool}"), &found)?;
+            tree.program(&format!("usr/bin/{tool}"), &found);
         }
     }
-    Ok(())
 }
 
 /// The servers of this machine's, the newest last.

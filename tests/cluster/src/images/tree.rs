@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -31,6 +32,8 @@ pub enum Entry {
 #[derive(Debug, Default)]
 pub struct Tree {
     entries: BTreeMap<PathBuf, Entry>,
+    /// Whose libraries are not here yet.
+    unlinked: Vec<PathBuf>,
 }
 
 /// Debian's merged directories: links in every image.
@@ -75,7 +78,7 @@ impl Tree {
     }
 
     /// Adds a link.
-    pub fn link(&mut self, place: &str, target: &str) {
+    pub fn symlink(&mut self, place: &str, target: &str) {
         self.parents(Path::new(place));
         self.entries.insert(PathBuf::from(place), Entry::Link(target.to_owned()));
     }
@@ -86,51 +89,36 @@ impl Tree {
         self.entries.insert(PathBuf::from(place), Entry::File(source.to_owned()));
     }
 
-    /// Adds a program of this machine's, with its libraries.
-    pub fn program(&mut self, place: &str, source: &Path) -> Outcome<()> {
+    /// Adds a program of this machine's; `link` brings its libraries.
+    pub fn program(&mut self, place: &str, source: &Path) {
         self.file(place, source);
-        self.libraries([source])
+        self.unlinked.push(source.to_owned());
     }
 
     /// Adds a directory of this machine's at the same place; `wanted` says which of its files.
     pub fn copy(&mut self, directory: &Path, wanted: &dyn Fn(&Path) -> bool) -> Outcome<()> {
-        let mut objects = Vec::new();
-        self.collect(directory, wanted, &mut objects)?;
-        self.libraries(objects.iter().map(PathBuf::as_path))
-    }
-
-    fn collect(&mut self, directory: &Path, wanted: &dyn Fn(&Path) -> bool, objects: &mut Vec<PathBuf>) -> Outcome<()> {
         let list = fs::read_dir(directory).trying(|| format!("read {}", directory.display()))?;
-        for entry in list.flatten() {
-            let path = entry.path();
-            if !wanted(&path) {
-                continue;
-            }
-            let kind = fs::metadata(&path);
-            if kind.as_ref().is_ok_and(fs::Metadata::is_dir) {
-                self.collect(&path, wanted, objects)?;
-            } else if let Ok(kind) = kind {
+        for path in list.flatten().map(|entry| entry.path()).filter(|path| wanted(path)) {
+            // A link that leads nowhere leads nowhere in an image, too.
+            let Ok(kind) = fs::metadata(&path) else { continue };
+            if kind.is_dir() {
+                self.copy(&path, wanted)?;
+            } else if kind.permissions().mode() & 0o111 != 0 || path.extension().is_some_and(|end| end == "so") {
+                self.program(&inside(&path), &path);
+            } else {
                 self.file(&inside(&path), &path);
-                if kind.permissions().mode() & 0o111 != 0 || path.extension().is_some_and(|end| end == "so") {
-                    objects.push(path);
-                }
             }
         }
         Ok(())
     }
 
-    /// Adds the libraries that objects are linked with, at the places where the loader looks for them.
-    fn libraries<'a>(&mut self, objects: impl IntoIterator<Item = &'a Path>) -> Outcome<()> {
+    /// Adds the libraries that programs are linked with, at the places where the loader looks for them.
+    pub fn link(&mut self) -> Outcome<()> {
         let mut needed = BTreeSet::new();
-        let objects: Vec<&Path> = objects.into_iter().collect();
-        for some in objects.chunks(64) {
+        for some in std::mem::take(&mut self.unlinked).chunks(200) {
             // Scripts and static programs make ldd fail after it has told of the others.
-            let told = run(
-                "sh",
-                ["-c".as_ref(), "ldd \"$@\" 2>/dev/null || true".as_ref(), "sh".as_ref()]
-                    .into_iter()
-                    .chain(some.iter().map(|object| object.as_os_str())),
-            )?;
+            let tolerant = ["-c", "ldd \"$@\" 2>/dev/null || true", "sh"].map(OsStr::new);
+            let told = run("sh", tolerant.into_iter().chain(some.iter().map(|object| object.as_os_str())))?;
             needed.extend(linked(&told));
         }
         for library in needed {
