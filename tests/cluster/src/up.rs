@@ -77,17 +77,15 @@ pub fn down(layout: &Layout, all: bool) -> Outcome<()> {
     step("ending the cluster", || clear(layout))
 }
 
-/// Makes the images again, and gives the new ones to running nodes.
+/// Makes the images again, and gives the new ones to running nodes. The next start unpacks them for itself.
 pub fn images(layout: &Layout, binaries: &Path) -> Outcome<()> {
     binaries::build(layout)?;
     let made = step("images", || images::make(layout, binaries))?;
-    for node in NODES {
-        let Some(pid) = pid_of(layout, node.name) else { continue };
+    for (node, pid) in NODES.iter().filter_map(|node| Some((node, pid_of(layout, node.name)?))) {
         step(&format!("giving them to {}", node.name), || {
             made.iter().filter(|image| image.new).try_for_each(|image| store::import(pid, &image.archive))
         })?;
     }
-    step("unpacking them for the next start", || store::prepare(layout, &made))?;
     for image in made {
         say(&format!("  {}{}", image.name, if image.new { " (new)" } else { "" }));
     }
