@@ -1,14 +1,14 @@
 # Everything that people and CI do with this repository. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt clean lint
+.PHONY: help demo test check cluster cluster-down cluster-check cluster-images fmt clean lint
 
 target := $(or $(CARGO_TARGET_DIR),target)
 # The lock file is what was tested; nothing here may change it.
 cargo := cargo --locked
 
 help: ## what can be made
-	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## everything on this machine: a worker, its clones, a verdict, a promotion, a report in target/demo
 	@scripts/prepare.sh
@@ -27,6 +27,22 @@ check: lint ## the fast core: format, lints, dependencies, and tests that need n
 	$(cargo) test -p understudy-crds
 	@echo 'make check: everything passed'
 
+cluster: ## a Kubernetes of three nodes on this machine, for tests (as root; builds it the first time)
+	@scripts/prepare.sh cluster
+	$(cargo) build --release --bins
+	@$(target)/release/test-cluster up --state target/cluster --binaries $(target)/release
+
+cluster-down: ## ends the cluster and clears what it left
+	@$(cargo) run --quiet --release -p understudy-test-cluster -- down --state target/cluster
+
+cluster-check: ## whether the running cluster is one: volumes, names, exec, another node
+	cd tests/cluster/kubernetes && go test ./policy
+	@$(cargo) run --quiet --release -p understudy-test-cluster -- check --state target/cluster
+
+cluster-images: ## makes the images again from what was changed, and gives them to the running cluster
+	$(cargo) build --release --bins
+	@$(target)/release/test-cluster images --state target/cluster --binaries $(target)/release
+
 lint:
 	cargo fmt --all --check
 	$(cargo) clippy --workspace --all-targets -- -D warnings
@@ -35,5 +51,6 @@ lint:
 fmt: ## formats the code
 	cargo fmt --all
 
-clean: ## removes everything that was built
+clean: ## removes everything that was built; ends the test cluster first
+	@if [ -e target/cluster/machines ]; then $(MAKE) --no-print-directory cluster-down; fi
 	cargo clean

@@ -1,7 +1,9 @@
 #!/bin/sh
 # Installs what Understudy's commands and tests need beyond Rust, on Debian and Ubuntu: a PostgreSQL
-# server, libclang, a C compiler, make and setpriv. Says what it installs before it does so; does
-# nothing and prints nothing when all is there. Creates and starts no PostgreSQL cluster.
+# server, libclang, a C compiler, make and setpriv. `prepare.sh cluster` adds what the test cluster
+# needs: containerd, runc, the CNI plugins, iptables, conntrack, socat and three kinds of mkfs. Says what it
+# installs before it does so; does nothing and prints nothing when all is there. Creates and starts no
+# PostgreSQL cluster and no container runtime.
 #
 # It must not change what is there already: no upgrade, no setting that stays.
 set -eu
@@ -63,6 +65,21 @@ has_libclang || lacks 'libclang' libclang
 has_compiler || lacks 'a C compiler' gcc libc6-dev
 has make || lacks 'make' make
 has setpriv || lacks 'setpriv' util-linux
+if [ "${1:-}" = cluster ]; then
+    has containerd || lacks 'containerd' containerd
+    has runc || lacks 'runc' runc
+    exists /usr/lib/cni/bridge || lacks 'the CNI plugins' containernetworking-plugins
+    has iptables || lacks 'iptables' iptables
+    has conntrack || lacks 'conntrack' conntrack
+    has socat || lacks 'socat' socat
+    has ip || lacks 'ip' iproute2
+    has mkfs.ext4 || lacks 'mkfs.ext4' e2fsprogs
+    has mkfs.xfs || lacks 'mkfs.xfs' xfsprogs
+    has mkfs.btrfs || lacks 'mkfs.btrfs' btrfs-progs
+    # Debian's own are too old.
+    has go || { say 'this machine lacks Go 1.26, which the cluster is built with: see https://go.dev/dl'; exit 1; }
+    has kubectl || { say 'this machine lacks kubectl: see https://kubernetes.io/docs/tasks/tools'; exit 1; }
+fi
 if [ -z "$missing" ]; then exit 0; fi
 
 # --- How to get it -------------------------------------------------------------------------------
@@ -158,6 +175,30 @@ case " $list " in
         echo 'create_main_cluster = false' | $root tee -a "$conf" >/dev/null
         ;;
 esac
+
+# Services of this installation are neither started now nor at the next start of the machine.
+policy=/usr/sbin/policy-rc.d
+ours=no
+allow() {
+    if [ "$ours" = yes ]; then $root rm -f "$policy"; fi
+}
+case " $list " in
+    *' containerd '*)
+        say 'no container runtime is started by this'
+        if [ ! -e "$policy" ]; then
+            ours=yes
+            trap 'allow; restore' EXIT
+            trap 'exit 129' HUP
+            trap 'exit 130' INT
+            trap 'exit 143' TERM
+            printf '#!/bin/sh\nexit 101\n' | $root tee "$policy" >/dev/null
+            $root chmod 755 "$policy"
+        fi
+        ;;
+esac
 # shellcheck disable=SC2086  # a list of names
 install $list
+case " $list " in
+    *' containerd '*) if [ -d /run/systemd/system ]; then quietly systemctl disable containerd || true; fi ;;
+esac
 say 'done'
