@@ -10,6 +10,7 @@ pub mod experiment;
 pub mod labels;
 pub mod manifest;
 pub mod mirror_config;
+pub mod pods;
 pub mod quantity;
 pub mod report;
 pub mod status;

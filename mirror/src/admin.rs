@@ -49,6 +49,11 @@ pub fn router<A: Admin>(admin: Arc<A>, verbs: Verbs) -> Router {
         .with_state(admin)
 }
 
+/// `/metrics` alone, to stand beside other routes.
+pub fn metrics_router<A: Admin>(admin: Arc<A>) -> Router {
+    Router::new().route("/metrics", get(show_metrics::<A>)).with_state(admin)
+}
+
 /// Serves on a TCP address until `until` is over.
 pub async fn serve_tcp(
     address: &str,

@@ -5,10 +5,11 @@
 
 use std::{fmt, io, path::Path};
 
+use serde::{Deserialize, Serialize};
 use understudy_crds::condition::ConditionReason;
 
 /// Where the trouble is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Side {
     /// The production server.
     Worker,
@@ -21,7 +22,7 @@ pub enum Side {
 }
 
 /// What kind of trouble it is, for programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ErrorKind {
     /// A server could not be reached, or the connection broke.
     Unreachable,
@@ -74,7 +75,7 @@ impl ErrorKind {
 ///
 /// `Display` prints a block: the first line says what happened, then aligned facts, then what to do.
 /// It does not end in a new line and does not begin with `error: `; that is the printer's word.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserError {
     /// What happened, one line, lower case, no full stop.
     pub what: String,

@@ -10,6 +10,7 @@ pub mod error;
 pub mod hlog;
 pub mod plan;
 pub mod platform;
+pub mod pod;
 pub mod report;
 pub mod run;
 pub mod screen;

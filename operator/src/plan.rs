@@ -127,10 +127,17 @@ pub fn interval(schedule: &Schedule) -> Duration {
     (schedule.minimum.duration() / 120).clamp(Duration::from_millis(500), Duration::from_secs(10))
 }
 
-/// How long production is measured on after a promotion: as long as the minimum, within limits.
+/// How long production is measured on after a promotion: as long as the minimum, within limits; and, where
+/// too few blocks of time came together by then for an interval, at most for so long.
 pub fn outcome_time(schedule: &Schedule) -> (Duration, Duration) {
     let least = schedule.minimum.duration().clamp(Duration::from_secs(5), Duration::from_secs(3600));
-    (least, least * 2)
+    (least, (least * 2).max(Duration::from_secs(120)))
+}
+
+/// How long a mirror whose experiment has concluded stays in front of production, so that what a
+/// promotion brings can be measured. Afterwards production goes direct; promoting is still possible.
+pub const fn promotion_window() -> Duration {
+    Duration::from_secs(3600)
 }
 
 #[cfg(test)]
@@ -192,6 +199,15 @@ mod tests {
         ] {
             let status = status(phase, baseline, candidate);
             assert_eq!(step(&status, secs, false, verdict), expected, "{phase:?} {baseline:?} {candidate:?} {secs}");
+        }
+    }
+
+    #[test]
+    fn a_short_minimum_does_not_cut_the_outcome_off_before_there_is_one() {
+        for (minimum, least, most) in [(1, 5, 120), (5, 5, 120), (300, 300, 600), (86_400, 3600, 7200)] {
+            let schedule = Schedule { minimum: Span::from_secs(minimum), ..schedule() };
+            let expected = (Duration::from_secs(least), Duration::from_secs(most));
+            assert_eq!(outcome_time(&schedule), expected, "{minimum}");
         }
     }
 

@@ -1,23 +1,28 @@
-//! Where experiments run: the local platform now, Kubernetes later.
+//! Where experiments run: this machine ([`local`]), or pods of a cluster ([`kubernetes`]).
 //!
 //! The control plane decides; a platform makes clones, cuts them from the worker's WAL, puts changes
 //! on them and on the worker, and clears up. It must not decide when, nor judge.
 
-use std::{collections::BTreeMap, future::Future, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use understudy_crds::condition::ArmRole;
+use understudy_mirror::stream::Address;
 
 use crate::error::UserError;
 
+pub mod kubernetes;
 pub mod local;
 
 use local::{
     base_backup::CopyProgress,
     cut::CutProbe,
     direct::DirectSession,
+    facts::WorkerFacts,
     leftovers::Cleared,
     promotion::{Promoted, RestartWorker},
     recovery::Recovered,
+    session::{Names, Session},
+    worker::Worker,
 };
 
 /// Told how far the copy of an arm is, by the arm's name. It must return at once.
@@ -30,16 +35,34 @@ pub struct ArmEndpoint {
     pub name: String,
     /// What it is for.
     pub role: ArmRole,
-    /// The directory of its unix socket.
-    pub socket_dir: PathBuf,
-    /// Its port.
-    pub port: u16,
+    /// Where the mirror reaches its PostgreSQL.
+    pub address: Address,
     /// For people: `host=/tmp/… port=5433`.
     pub text: String,
 }
 
 /// What a platform does for an experiment, in this order.
-pub trait Platform: Send {
+pub trait Platform: Send + Sync {
+    /// Its name in reports.
+    const NAME: &'static str;
+    /// Whether every client session has to pass the mirror before the cut, the idle ones too. Where
+    /// clients were moved by a change of routing, an idle session that stayed behind writes later.
+    const DIRECT_SESSIONS_MUST_LEAVE: bool;
+
+    /// The worker.
+    fn worker(&self) -> &Worker;
+
+    /// What the worker said about itself.
+    fn facts(&self) -> &WorkerFacts;
+
+    /// Opens a control session to a database of an arm that has left the WAL.
+    fn connect_arm(
+        &self,
+        arm: &str,
+        database: &str,
+        names: Names,
+    ) -> impl Future<Output = Result<Session, UserError>> + Send;
+
     /// Makes a clone for every arm, side by side as far as the worker allows, and waits until all of
     /// them follow the worker.
     fn seed(&mut self, progress: OnProgress) -> impl Future<Output = Result<(), UserError>> + Send;
@@ -71,7 +94,7 @@ pub trait Platform: Send {
     fn endpoints(&self) -> Vec<ArmEndpoint>;
 
     /// Why an arm's server has ended, for those that have, by the arm's name.
-    fn dead_arms(&self) -> Vec<(String, UserError)>;
+    fn dead_arms(&self) -> impl Future<Output = Vec<(String, UserError)>> + Send;
 
     /// Puts a candidate on the worker, checks it, and takes it back when the check fails. The worker
     /// is restarted only by `restart`, where there is one.

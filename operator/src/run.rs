@@ -1,5 +1,5 @@
-//! Runs one experiment on the local platform, from the first check to the last file: the order of the
-//! steps, and nothing that a step does itself.
+//! Runs one experiment on a platform, from the first check to the last file: the order of the steps, and
+//! nothing that a step does itself.
 //!
 //! Whatever ends it (the verdict, a guardrail, the user, an error), production is direct again and
 //! nothing is left behind.
@@ -28,12 +28,15 @@ use understudy_mirror::{
     stream::Address,
 };
 
-pub use self::finish::write_report;
+pub use self::finish::{prepare_directory, write_report};
 use self::{cutting::CutMade, state::State};
 use crate::{
     analysis::{Analysis, criteria, wording},
     error::{ErrorKind, Side, UserError},
-    platform::{Platform, local::experiment::LocalPlatform},
+    platform::{
+        Platform,
+        local::{experiment::LocalPlatform, worker::Worker},
+    },
     screen::{Ending, Moment, Progress, Screen},
 };
 
@@ -50,14 +53,30 @@ pub struct Options {
     pub store: String,
     /// Where the admin HTTP listens, besides the control socket in `out`.
     pub admin: Option<String>,
-    /// Promote a candidate that is Better, whatever the policy says.
-    pub promote: bool,
+    /// Who decides about the promotion.
+    pub promotion: Deciding,
     /// Compare all tables of worker and arms at the end.
     pub verify: bool,
     /// Leave the clones' files.
     pub keep: bool,
     /// The screen.
     pub screen: Screen,
+}
+
+/// Who decides about the promotion of a candidate that is Better.
+#[derive(Debug, Clone)]
+pub enum Deciding {
+    /// The experiment's own policy.
+    Policy,
+    /// It is promoted, whatever the policy says.
+    Promote,
+    /// Somebody else, who also does it: the run waits for the word for at most `patience`.
+    Others {
+        /// The candidate, once it is decided.
+        decided: watch::Receiver<Option<String>>,
+        /// How long the mirror stays in front of production for it.
+        patience: Duration,
+    },
 }
 
 /// What a run ended with.
@@ -99,7 +118,7 @@ impl Companion for Alone {
     }
 }
 
-/// Runs an experiment. `halt` is thrown by Ctrl-C, by the admin HTTP, or by the caller.
+/// Runs an experiment on this machine. `halt` is thrown by Ctrl-C, by the admin HTTP, or by the caller.
 pub async fn run(
     options: Options,
     companion: &mut impl Companion,
@@ -116,10 +135,22 @@ pub async fn run(
     for note in platform.notes() {
         options.screen.note(note);
     }
-    let mirror = start_mirror(&options, &platform)?;
+    let mirror = start_mirror(&options.experiment, platform.worker())?;
+    let state = State::new(Arc::clone(&mirror), arms(&options.experiment), halt);
+    run_on(&mut platform, options, companion, mirror, state).await
+}
+
+/// Runs an experiment on a platform, with a mirror that is in the path and shown by `state`.
+pub async fn run_on<P: Platform>(
+    platform: &mut P,
+    options: Options,
+    companion: &mut impl Companion,
+    mirror: Arc<Mirror>,
+    state: State,
+) -> Result<Ended, UserError> {
     let arms = arms(&options.experiment);
-    let state = State::new(Arc::clone(&mirror), arms.clone(), halt.clone());
-    let mut run = Run { options, platform: &mut platform, mirror, state, arms, halted: halt.subscribe() };
+    let halted = state.halted();
+    let mut run = Run { options, platform, mirror, state, arms, halted };
     let result = run.steps(companion).await;
     // In this order, whatever happened: nothing is captured, clients leave, clones go.
     let left = run.leave(companion).await;
@@ -130,11 +161,12 @@ pub async fn run(
     Ok(ended)
 }
 
-fn start_mirror(options: &Options, platform: &LocalPlatform) -> Result<Arc<Mirror>, UserError> {
-    let spec = &options.experiment.spec;
-    let target = platform.worker().target();
-    let worker = Address::new(&target.host, platform.worker().port());
-    let mut settings = Settings::new(&target.listen, worker);
+/// Puts a mirror in front of a worker, as the experiment says.
+pub fn start_mirror(experiment: &ShadowExperiment, worker: &Worker) -> Result<Arc<Mirror>, UserError> {
+    let spec = &experiment.spec;
+    let target = worker.target();
+    let address = Address::new(&target.host, worker.port());
+    let mut settings = Settings::new(&target.listen, address);
     settings.shift = SHIFT;
     if let Some(memory) = spec.capture.memory {
         settings.memory_bytes = usize::try_from(memory.bytes()).unwrap_or(usize::MAX);
@@ -148,21 +180,22 @@ fn start_mirror(options: &Options, platform: &LocalPlatform) -> Result<Arc<Mirro
     })
 }
 
-fn arms(experiment: &ShadowExperiment) -> Vec<(String, ArmRole)> {
+/// The arms of an experiment, the baseline first.
+pub fn arms(experiment: &ShadowExperiment) -> Vec<(String, ArmRole)> {
     let candidates = experiment.spec.candidates.iter().map(|c| (c.name.clone(), ArmRole::Candidate));
     std::iter::once((BASELINE.to_owned(), ArmRole::Baseline)).chain(candidates).collect()
 }
 
-struct Run<'a> {
+struct Run<'a, P> {
     options: Options,
-    platform: &'a mut LocalPlatform,
+    platform: &'a mut P,
     mirror: Arc<Mirror>,
     state: State,
     arms: Vec<(String, ArmRole)>,
     halted: watch::Receiver<bool>,
 }
 
-impl Run<'_> {
+impl<P: Platform> Run<'_, P> {
     async fn steps(&mut self, companion: &mut impl Companion) -> Result<Ended, UserError> {
         let control = control::Control::open(&self.options.out, &self.name(), self.state.clone())?;
         let result = self.until_concluded(companion).await;
@@ -318,8 +351,7 @@ impl Run<'_> {
         self.state.event("candidate", &message);
         for endpoint in endpoints {
             let committed = recovered.get(&endpoint.name).map(|r| made.committed(r)).unwrap_or_default();
-            let address = Address::Unix { directory: endpoint.socket_dir, port: endpoint.port };
-            self.mirror.start_arm(&made.to_start, &endpoint.name, address, committed).map_err(|error| {
+            self.mirror.start_arm(&made.to_start, &endpoint.name, endpoint.address, committed).map_err(|error| {
                 UserError::new(ErrorKind::Exited, Side::Host, "an arm can't start").fact("reason", error)
             })?;
         }
@@ -356,20 +388,45 @@ impl Run<'_> {
             self.options.screen.verdict(verdict);
             self.state.event("verdict", &verdict.message);
         }
-        let wanted =
-            self.options.promote || self.options.experiment.spec.promotion.policy == PromotionPolicy::Automatic;
         let winner = verdict.filter(|v| v.outcome == Outcome::Better).and_then(|v| v.candidate);
+        if let Some(candidate) = self.to_promote(winner).await {
+            self.promote(&candidate, &analysis, books).await?;
+        }
+        if self.options.verify { self.verify().await } else { Ok(false) }
+    }
+
+    /// The candidate that is to be promoted now, if one is.
+    async fn to_promote(&self, winner: Option<String>) -> Option<String> {
+        let wanted = match &self.options.promotion {
+            Deciding::Policy => self.options.experiment.spec.promotion.policy == PromotionPolicy::Automatic,
+            Deciding::Promote => true,
+            Deciding::Others { decided, patience } => {
+                let (mut decided, mut halted) = (decided.clone(), self.halted.clone());
+                let word = async {
+                    tokio::select! {
+                        // Whoever could say it is gone: then nobody will.
+                        word = decided.wait_for(Option::is_some) => word.ok().and_then(|word| word.clone()),
+                        _ = halted.wait_for(|halted| *halted) => None,
+                    }
+                };
+                return tokio::time::timeout(*patience, word).await.ok().flatten();
+            }
+        };
         match winner {
-            Some(candidate) if wanted => self.promote(&candidate, &analysis, books).await?,
+            Some(candidate) if wanted => Some(candidate),
             Some(candidate) => {
                 let name = self.name();
                 let next = format!("{candidate} is ready; `understudy promote {name}` puts it on the worker");
                 self.options.screen.note(&next);
+                None
             }
-            None if wanted => self.options.screen.note("nothing is promoted: only a candidate that is Better is"),
-            None => {}
+            None => {
+                if wanted {
+                    self.options.screen.note("nothing is promoted: only a candidate that is Better is");
+                }
+                None
+            }
         }
-        if self.options.verify { self.verify().await } else { Ok(false) }
     }
 
     /// The arms are forgotten, clients leave, the mirror ends.

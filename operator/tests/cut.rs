@@ -20,7 +20,7 @@ use understudy_operator::platform::local::{
     direct::{direct_sessions, terminate},
     lsn::Lsn,
     session::Names,
-    wal_hold::WalHold,
+    wal_hold::{RunTag, WalHold},
 };
 
 /// Writers that insert one row after the other and remember which ones were answered.
@@ -85,7 +85,8 @@ async fn what_was_committed_before_the_cut_is_on_the_clone_and_nothing_else() {
     let cluster = worker_with_table().await;
     let writers = Writers::start(&cluster, 4).await;
     writers.until(200).await;
-    let hold = WalHold::take(&worker(&cluster), TRIALS.into(), 1 << 30).await.expect("held WAL");
+    let hold =
+        WalHold::take(&worker(&cluster), &RunTag::of_this_process(), TRIALS.into(), 1 << 30).await.expect("held WAL");
     let prober = CutProber::open(&worker(&cluster), &["postgres".to_owned()]).await.expect("a prober");
     let mut cuts = Vec::new();
     for trial in 0..TRIALS {

@@ -125,13 +125,13 @@ async fn an_experiment_goes_from_nothing_to_a_promoted_change_and_leaves_nothing
 
     let promoted = platform.promote("wide", None).await.expect("promoted");
     assert_eq!(promoted.indexes, ["public.t_j"]);
-    assert!(platform.dead_arms().is_empty());
+    assert!(platform.dead_arms().await.is_empty());
     platform.arms_mut()[1].server_mut().kill().await;
-    let dead = platform.dead_arms();
+    let dead = platform.dead_arms().await;
     assert_eq!((dead.len(), dead[0].0.as_str(), dead[0].1.side), (1, "wide", Side::Arm));
 
     let pids: Vec<u32> = platform.arms().iter().map(|arm| arm.server().pid()).collect();
-    let sockets = platform.endpoints()[0].socket_dir.clone();
+    let sockets = platform.arms()[0].spec().identity.socket_dir.clone();
     assert!(!platform.teardown().await.expect("cleared").is_empty());
     for pid in pids {
         assert_eq!(process::start_time(pid), None);
@@ -243,7 +243,7 @@ async fn make_clones_and_wait() {
     let (mut platform, _) = LocalPlatform::open(&document, Path::new(&work)).await.expect("fit");
     platform.seed(quiet()).await.expect("clones");
     let pids: Vec<String> = platform.arms().iter().map(|arm| arm.server().pid().to_string()).collect();
-    let sockets = platform.endpoints()[0].socket_dir.clone();
+    let sockets = platform.arms()[0].spec().identity.socket_dir.clone();
     let told = format!("{}\n{}\n{}\n", cluster.directory().display(), sockets.display(), pids.join("\n"));
     fs::write(Path::new(&work).join("told.part"), told).expect("told");
     fs::rename(Path::new(&work).join("told.part"), Path::new(&work).join("told")).expect("told");

@@ -16,7 +16,7 @@ use crate::{
         workload::{Workload, WorkloadHandle},
     },
     error::{ErrorKind, Side, UserError},
-    run::{self, Companion, Ended, Options},
+    run::{self, Companion, Deciding, Ended, Options},
     screen::{Progress, Screen, bytes, count},
 };
 
@@ -96,7 +96,7 @@ async fn with_worker(
         out: out.to_owned(),
         store: default_store(out),
         admin: None,
-        promote: true,
+        promotion: Deciding::Promote,
         verify: true,
         keep,
         screen: screen.clone(),

@@ -7,7 +7,7 @@ use understudy_crds::{ShadowExperiment, condition::Phase, manifest, support::uns
 use super::{Trouble, Which, default_out, default_store, halt_switch};
 use crate::{
     error::{ErrorKind, Side, UserError},
-    run::{self, Alone, Options, control::Client},
+    run::{self, Alone, Deciding, Options, control::Client},
     screen::{Format, Screen},
 };
 
@@ -31,7 +31,8 @@ pub(super) async fn run(asked: Asked, screen: &Screen) -> Result<(), Trouble> {
     let out = out.unwrap_or_else(|| default_out(&name));
     let store = store.unwrap_or_else(|| default_store(&out));
     screen.title(&format!("Understudy · {name}, results in {}", out.display()));
-    let options = Options { experiment, out, store, admin, promote, verify, keep: false, screen: screen.clone() };
+    let promotion = if promote { Deciding::Promote } else { Deciding::Policy };
+    let options = Options { experiment, out, store, admin, promotion, verify, keep: false, screen: screen.clone() };
     let ended = run::run(options, &mut Alone, halt_switch()).await?;
     let promoted = ended.status.phase == Phase::Promoted;
     let mut rows = vec![("report", ended.report.display().to_string())];

@@ -185,7 +185,9 @@ pub async fn drain_direct<P: Platform>(
 ) -> Result<Vec<DirectSession>, UserError> {
     loop {
         let found = direct_sessions(platform, mirror).await?;
-        let busy: Vec<DirectSession> = found.iter().filter(|s| s.in_transaction || s.writing).cloned().collect();
+        let left_behind = |s: &DirectSession| P::DIRECT_SESSIONS_MUST_LEAVE && s.comes_over_the_network();
+        let stays = |s: &&DirectSession| s.in_transaction || s.writing || left_behind(s);
+        let busy: Vec<DirectSession> = found.iter().filter(stays).cloned().collect();
         match policy {
             DirectSessions::Ignore => return Ok(found),
             DirectSessions::Terminate if !found.is_empty() => {

@@ -23,7 +23,7 @@ use crate::{
     analysis::{Analysis, Texts},
     error::{ErrorKind, Side, UserError},
     hlog::IntervalLogs,
-    platform::local::experiment::LocalPlatform,
+    platform::Platform,
     report::{self, Facts},
     store::{Batch, Run as StoredRun, Stage, Store},
 };
@@ -48,13 +48,13 @@ pub(super) struct Books {
 }
 
 /// Makes the directory of the results.
-pub(super) fn prepare_directory(out: &Path) -> Result<(), UserError> {
+pub fn prepare_directory(out: &Path) -> Result<(), UserError> {
     fs::create_dir_all(out)
         .map_err(|e| UserError::file("make the directory for the results", out, &e).nothing_changed())
 }
 
 impl Books {
-    pub(super) async fn open(options: &Options, platform: &LocalPlatform) -> Result<Self, UserError> {
+    pub(super) async fn open<P: Platform>(options: &Options, platform: &P) -> Result<Self, UserError> {
         let environment = environment(platform);
         let store = Store::open(&options.store).await.map_err(|e| stored(&e))?;
         let run = store.begin(&options.experiment, &environment).await.map_err(|e| stored(&e))?;
@@ -147,6 +147,23 @@ impl Books {
         if let Some(logs) = self.logs.take() {
             logs.finish().map_err(|e| file(&e))?;
         }
+        self.report(state)
+    }
+
+    /// The analysis whose numbers the report shows. A first report is written: who decides about the
+    /// promotion wants to read it.
+    pub(super) async fn concluded(
+        &mut self,
+        state: &State,
+        mirror: &Mirror,
+        analysis: &Analysis,
+    ) -> Result<(), UserError> {
+        self.keep(state, mirror, analysis).await?;
+        self.environment.ended_at = now();
+        self.report(state).map(drop)
+    }
+
+    fn report(&self, state: &State) -> Result<PathBuf, UserError> {
         let facts = Facts {
             experiment: self.experiment.clone(),
             status: state.status(),
@@ -154,18 +171,7 @@ impl Books {
             fingerprints: self.fingerprints.clone(),
             timeline: state.timeline(),
         };
-        let report = report::build(facts, &analysis);
-        write_report(&self.out, &report)
-    }
-
-    /// The analysis whose numbers the report shows.
-    pub(super) async fn concluded(
-        &mut self,
-        state: &State,
-        mirror: &Mirror,
-        analysis: &Analysis,
-    ) -> Result<(), UserError> {
-        self.keep(state, mirror, analysis).await
+        write_report(&self.out, &report::build(facts, &self.analysis))
     }
 }
 
@@ -182,7 +188,7 @@ pub fn write_report(out: &Path, report: &understudy_crds::report::Report) -> Res
     Ok(page)
 }
 
-fn environment(platform: &LocalPlatform) -> Environment {
+fn environment<P: Platform>(platform: &P) -> Environment {
     let memory_kib: i64 = fs::read_to_string("/proc/meminfo")
         .ok()
         .and_then(|text| text.lines().next()?.split_whitespace().nth(1)?.parse().ok())
@@ -190,7 +196,7 @@ fn environment(platform: &LocalPlatform) -> Environment {
     Environment {
         understudy: env!("CARGO_PKG_VERSION").to_owned(),
         postgres: platform.facts().product(),
-        platform: "local".to_owned(),
+        platform: P::NAME.to_owned(),
         cores: std::thread::available_parallelism().map_or(1, |n| i64::try_from(n.get()).unwrap_or(i64::MAX)),
         memory_bytes: memory_kib * 1024,
         started_at: now(),

@@ -1,7 +1,7 @@
 //! The observation: every half second it collects what was measured, judges, asks the plan what is
 //! next, and shows where things stand.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval};
 use understudy_crds::{
@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How often the worker is searched for sessions that bypass the mirror, in looks.
 const LOOKS_PER_LEAK_SEARCH: u32 = 4;
 
-impl Run<'_> {
+impl<P: Platform> Run<'_, P> {
     /// Observes until there is a verdict. `None`: halted.
     pub(super) async fn observe(&mut self, books: &mut Books) -> Result<Option<Analysis>, UserError> {
         let spec = self.options.experiment.spec.clone();
@@ -35,7 +35,7 @@ impl Run<'_> {
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut halted = self.halted.clone();
-        let mut looks = 0_u32;
+        let (mut looks, mut leaking) = (0_u32, BTreeSet::new());
         let catching_up = self.options.screen.step("caught up");
         let mut catching_up = Some(catching_up);
         loop {
@@ -44,13 +44,13 @@ impl Run<'_> {
                 _ = halted.wait_for(|halted| *halted) => {}
             }
             looks = looks.wrapping_add(1);
-            for (arm, why) in self.platform.dead_arms() {
+            for (arm, why) in self.platform.dead_arms().await {
                 if let Some(shared) = self.mirror.arm(&arm) {
                     shared.lose(why.to_string().lines().next().unwrap_or("its server has ended"));
                 }
             }
             if looks.is_multiple_of(LOOKS_PER_LEAK_SEARCH) {
-                self.search_leaks().await?;
+                self.search_leaks(&mut leaking).await?;
             }
             let intervals = self.mirror.take_intervals();
             for interval in &intervals {
@@ -144,10 +144,13 @@ impl Run<'_> {
         self.state.condition(ConditionType::Concluded, true, ConditionReason::AsPlanned, &said);
     }
 
-    /// Sessions that bypass the mirror and write.
-    async fn search_leaks(&self) -> Result<(), UserError> {
-        let found = cutting::direct_sessions(&*self.platform, &self.mirror).await?;
-        for session in found.iter().filter(|session| session.writing) {
+    /// Sessions that bypass the mirror and write. One that was found writing at the last look as well is
+    /// not another leak: `leaking` has their backends.
+    async fn search_leaks(&self, leaking: &mut BTreeSet<i32>) -> Result<(), UserError> {
+        let mut found = cutting::direct_sessions(&*self.platform, &self.mirror).await?;
+        found.retain(|session| session.writing);
+        let before = std::mem::replace(leaking, found.iter().map(|session| session.pid).collect());
+        for session in found.iter().filter(|session| !before.contains(&session.pid)) {
             self.state.leaked(1);
             let message = format!(
                 "{} of {} (process {}) writes around the mirror: the clones don't get it",

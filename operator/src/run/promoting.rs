@@ -17,7 +17,7 @@ use crate::{
     store::Stage,
 };
 
-impl Run<'_> {
+impl<P: Platform> Run<'_, P> {
     pub(super) async fn promote(
         &mut self,
         candidate: &str,

@@ -67,6 +67,11 @@ impl State {
         self.known().phase_since.map(|since| since.elapsed()).unwrap_or_default()
     }
 
+    /// Tells when the kill switch is thrown.
+    pub fn halted(&self) -> watch::Receiver<bool> {
+        self.halt.subscribe()
+    }
+
     /// The kill switch has been thrown.
     pub fn is_halted(&self) -> bool {
         *self.halt.borrow()

@@ -17,9 +17,12 @@ use understudy_crds::condition::ArmState;
 use super::Run;
 use crate::{
     error::{ErrorKind, Side, UserError},
-    platform::local::{
-        session::{Names, Session},
-        verify::{self, TableComparison, TableOutcome},
+    platform::{
+        Platform,
+        local::{
+            session::{Names, Session},
+            verify::{self, TableComparison, TableOutcome},
+        },
     },
     screen::{Ending, Progress},
 };
@@ -27,7 +30,7 @@ use crate::{
 /// For so long a quiet moment is looked for, and the arms may take to reach it.
 const LIMIT: Duration = Duration::from_secs(120);
 
-impl Run<'_> {
+impl<P: Platform> Run<'_, P> {
     /// Whether any table differs.
     pub(super) async fn verify(&mut self) -> Result<bool, UserError> {
         let step = self.options.screen.step("verified");
@@ -58,12 +61,9 @@ impl Run<'_> {
                 }
                 sleep(Duration::from_millis(5)).await;
             }
-            let found = self.platform.arms().iter().find(|a| a.name() == arm.name);
-            if let Some(found) = found {
-                let session = found.connect_to(&database, Names::User).await?;
-                verify::open_snapshot(&session).await?;
-                sides.push((arm.name.clone(), session));
-            }
+            let session = self.platform.connect_arm(&arm.name, &database, Names::User).await?;
+            verify::open_snapshot(&session).await?;
+            sides.push((arm.name.clone(), session));
             arm.hold_from_ns.store(u64::MAX, Ordering::Relaxed);
         }
         let (mut tables, mut differing, mut clocks) = (0, Vec::new(), BTreeSet::new());

@@ -6,7 +6,7 @@ use understudy_crds::{
 };
 
 use super::{
-    comparison::{meaning, percentile},
+    comparison::{bounded, meaning, percentile},
     line::{Line, Meaning},
     number,
     step::Ending,
@@ -26,18 +26,20 @@ pub fn verdict(verdict: &Verdict) -> (Ending, String) {
     (ending, text)
 }
 
-/// What production did after the promotion: `production reads p95 38.4 → 9.9 ms, −74.2 % against the
-/// baseline without it (predicted −74.5 %)`.
+/// What production did after the promotion: `production reads p95 38.4 → 9.9 ms, −74.2 % [−80.1, −66.0]
+/// against the baseline without it (predicted −74.5 %)`.
 pub fn outcome(outcome: &PromotionOutcome) -> String {
     let PromotionOutcome { class, quantile, before_us, after_us, predicted, observed } = outcome;
     let decimals = if *before_us.max(after_us) < 10_000 { 2 } else { 1 };
     format!(
-        "{PRODUCTION} {}s {} {} → {} ms, {} against the baseline without it (predicted {})",
+        "{PRODUCTION} {}s {} {} → {} ms, {} [{}, {}] against the baseline without it (predicted {})",
         class.name(),
         percentile(*quantile),
         number::ms(*before_us, decimals),
         number::ms(*after_us, decimals),
         number::difference(observed.delta),
+        bounded(observed.low),
+        bounded(observed.high),
         number::difference(predicted.delta),
     )
 }
@@ -88,7 +90,7 @@ mod tests {
         });
         assert_eq!(
             text,
-            "production reads p95 38.4 → 9.9 ms, −74.2 % against the baseline without it (predicted −74.5 %)"
+            "production reads p95 38.4 → 9.9 ms, −74.2 % [−76.2, −72.2] against the baseline without it (predicted −74.5 %)"
         );
     }
 

@@ -40,7 +40,7 @@ async fn clones_hold_the_same_rows_as_the_worker_after_pgbench_in_every_mode() {
     running.status_until("observing", Duration::from_secs(60), |status| status.phase == Phase::Observing).await;
     // … and while it is observed.
     for mode in ["extended", "prepared"] {
-        let bench = pgbench::start(&worker, mirror, mode, 15).await.expect("pgbench");
+        let bench = pgbench::start(&worker, mirror, mode, 30).await.expect("pgbench");
         bench.expect_clean();
         transactions += bench.transactions;
     }

@@ -12,6 +12,7 @@ use understudy_operator::{
         arm_config::ArmIdentity,
         facts::WorkerFacts,
         initdb::SUPERUSER,
+        wal_hold::RunTag,
         worker::Worker,
     },
 };
@@ -57,6 +58,7 @@ pub async fn arm_spec_of(cluster: &Cluster, worker: &Worker, name: &str, paramet
         },
         role: if name == "baseline" { ArmRole::Baseline } else { ArmRole::Candidate },
         candidate: (name != "baseline").then_some(0),
+        run: RunTag::of_this_process(),
         binaries: spec.binaries.clone(),
         account: spec.account.clone(),
         directory,

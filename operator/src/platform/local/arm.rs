@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::Write,
+    net::IpAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,7 +18,7 @@ use understudy_crds::condition::ArmRole;
 
 use super::{
     account::Account,
-    arm_config::{ArmIdentity, PG_HBA, Stage, render},
+    arm_config::{ArmIdentity, Stage, pg_hba, render},
     base_backup::{BaseBackup, CopyProgress},
     binaries::Binaries,
     facts::WorkerFacts,
@@ -25,7 +26,7 @@ use super::{
     place::private_directory,
     server::{Server, ServerSpec},
     session::{Names, Session},
-    wal_hold::standby_name,
+    wal_hold::RunTag,
     worker::Worker,
 };
 use crate::error::{ErrorKind, Side, UserError};
@@ -45,6 +46,8 @@ pub struct ArmSpec {
     pub role: ArmRole,
     /// Its place among `spec.candidates`; `None` for the baseline.
     pub candidate: Option<usize>,
+    /// The run it belongs to.
+    pub run: RunTag,
     /// The programs that run it.
     pub binaries: Binaries,
     /// The account that runs it.
@@ -76,7 +79,7 @@ impl ArmSpec {
 
     pub(super) fn conninfo(&self) -> String {
         // The name that synchronous_standby_names would have to list; nobody lists it by accident.
-        self.worker.conninfo(self.password_file.as_deref(), &standby_name(&self.identity.arm))
+        self.worker.conninfo(self.password_file.as_deref(), &self.run.standby_name(&self.identity.arm))
     }
 
     /// Writes the whole configuration for a stage of its life.
@@ -87,9 +90,9 @@ impl ArmSpec {
         own("postgresql.conf", &conf)?;
         // ALTER SYSTEM of the worker was copied too; what counts of it stands in the settings.
         own("postgresql.auto.conf", "")?;
-        own("pg_hba.conf", PG_HBA)?;
+        own("pg_hba.conf", &pg_hba(stage))?;
         own("pg_ident.conf", "")?;
-        if *stage == Stage::Own { Ok(()) } else { own("standby.signal", "") }
+        if matches!(stage, Stage::Own { .. }) { Ok(()) } else { own("standby.signal", "") }
     }
 }
 
@@ -98,6 +101,7 @@ impl ArmSpec {
 pub struct Arm {
     pub(super) spec: ArmSpec,
     pub(super) server: Server,
+    pub(super) mirror: Option<IpAddr>,
 }
 
 impl Arm {
@@ -138,7 +142,7 @@ impl Arm {
         .await?;
         started("postgres", server.pid(), server.start_time())?;
         server.wait_ready(CONSISTENCY_LIMIT).await.map_err(|e| blame_parameters(e, &spec))?;
-        Ok(Self { spec, server })
+        Ok(Self { spec, server, mirror: None })
     }
 
     /// Waits until it follows the worker's WAL live.
@@ -184,6 +188,11 @@ impl Arm {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         replayed(&session).await
+    }
+
+    /// Lets the mirror in over TCP, from this address alone, once the clone has left the WAL.
+    pub fn admit(&mut self, mirror: IpAddr) {
+        self.mirror = Some(mirror);
     }
 
     /// Opens a control session to the experiment's database on the clone.

@@ -3,7 +3,7 @@
 //!
 //! Pure. A clone of production must not act on the world, and this is the first line of that.
 
-use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
+use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, path::PathBuf};
 
 use understudy_crds::labels;
 
@@ -51,7 +51,20 @@ pub enum Stage {
         cut: Lsn,
     },
     /// It lives on mirrored traffic.
-    Own,
+    Own {
+        /// The one address from which it may be reached over TCP, besides its own socket.
+        mirror: Option<IpAddr>,
+    },
+}
+
+impl Stage {
+    /// From where it may be reached over TCP.
+    const fn mirror(&self) -> Option<IpAddr> {
+        match self {
+            Self::Own { mirror } => *mirror,
+            Self::Follow { .. } | Self::Recover { .. } => None,
+        }
+    }
 }
 
 /// Sources of values that are not the server's configuration.
@@ -166,7 +179,7 @@ pub fn render(
             settings.insert("timescaledb.max_background_workers".into(), "0".into());
         }
     }
-    if *stage != Stage::Own {
+    if !matches!(stage, Stage::Own { .. }) {
         keep_what_a_standby_needs(&mut settings, worker);
     }
 
@@ -179,13 +192,13 @@ pub fn render(
         line(&mut text, name, value);
     }
     text.push_str("\n# Quarantine: it acts on nothing but its own tables.\n");
-    for (name, value) in quarantine(identity) {
+    for (name, value) in quarantine(identity, stage) {
         line(&mut text, name, &value);
     }
     let (conninfo, recovery) = match stage {
         Stage::Follow { primary_conninfo } => (Some(primary_conninfo), None),
         Stage::Recover { primary_conninfo, cut } => (Some(primary_conninfo), Some(cut)),
-        Stage::Own => (None, None),
+        Stage::Own { .. } => (None, None),
     };
     if let Some(conninfo) = conninfo {
         text.push_str("\n# It follows the worker's WAL.\n");
@@ -203,17 +216,26 @@ pub fn render(
     text
 }
 
-/// The clone's `pg_hba.conf`: its socket is in a private directory, and there is no other way in.
-pub const PG_HBA: &str = "# The socket is in a private directory.\nlocal all all trust\n";
+/// The clone's `pg_hba.conf`: its socket is in a private directory, and there is no other way in, but for
+/// the mirror where that is elsewhere.
+pub fn pg_hba(stage: &Stage) -> String {
+    let mut text = "# The socket is in a private directory.\nlocal all all trust\n".to_owned();
+    if let Some(mirror) = stage.mirror() {
+        let bits = if mirror.is_ipv4() { 32 } else { 128 };
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "# The mirror.\nhost all all {mirror}/{bits} trust");
+    }
+    text
+}
 
-fn quarantine(identity: &ArmIdentity) -> Vec<(&'static str, String)> {
+fn quarantine(identity: &ArmIdentity, stage: &Stage) -> Vec<(&'static str, String)> {
     let fixed = |name, value: &str| (name, value.to_owned());
     vec![
         ("cluster_name", labels::cluster_name(&identity.experiment, &identity.arm)),
         ("unix_socket_directories", identity.socket_dir.display().to_string()),
         ("port", identity.port.to_string()),
         fixed("unix_socket_permissions", "0700"),
-        fixed("listen_addresses", ""),
+        fixed("listen_addresses", if stage.mirror().is_some() { "*" } else { "" }),
         fixed("ssl", "off"),
         fixed("archive_mode", "off"),
         fixed("archive_command", ""),
@@ -346,7 +368,7 @@ mod tests {
             ("max_connections".to_owned(), "50".to_owned()),
             ("Work_Mem".to_owned(), "64MB".to_owned()),
         ]);
-        insta::assert_snapshot!("own", render(&identity(), &worker(), &parameters, &Stage::Own));
+        insta::assert_snapshot!("own", render(&identity(), &worker(), &parameters, &Stage::Own { mirror: None }));
     }
 
     #[test]

@@ -16,6 +16,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::lsn::Lsn;
 
 /// One client's backend on the worker, as `pg_stat_activity` shows it. Times are µs since 1970 on the
@@ -51,7 +53,7 @@ pub struct CutProbe {
 }
 
 /// Where a sequence stood.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SequenceValue {
     /// Its database.
     pub database: String,

@@ -26,6 +26,15 @@ pub struct DirectSession {
     pub in_transaction: bool,
 }
 
+impl DirectSession {
+    /// Whether it comes from another machine or pod; what sits beside the server (an exporter, `pg_cron`)
+    /// does not.
+    pub fn comes_over_the_network(&self) -> bool {
+        let host = self.address.split('/').next().unwrap_or_default();
+        host.parse::<std::net::IpAddr>().is_ok_and(|address| !address.is_loopback())
+    }
+}
+
 /// Background processes that never write for anybody.
 const HARMLESS: &str = "'walwriter', 'checkpointer', 'background writer', 'autovacuum launcher', 'autovacuum worker', \
     'archiver', 'startup', 'logger', 'walsender', 'walreceiver', 'walsummarizer', 'slotsync worker', 'io worker', \

@@ -13,6 +13,7 @@ use understudy_crds::{
     experiment::{Candidate, ShadowExperiment, Target},
     labels::BASELINE,
 };
+use understudy_mirror::stream::Address;
 
 use super::{
     account::Account,
@@ -32,7 +33,7 @@ use super::{
     recovery::Recovered,
     replication_probe::check_replication,
     session::{Names, Session},
-    wal_hold::WalHold,
+    wal_hold::{RunTag, WalHold},
     worker::Worker,
 };
 use crate::{
@@ -124,16 +125,6 @@ impl LocalPlatform {
         &self.notes
     }
 
-    /// What the worker said about itself.
-    pub fn facts(&self) -> &WorkerFacts {
-        &self.facts
-    }
-
-    /// The worker.
-    pub fn worker(&self) -> &Worker {
-        &self.worker
-    }
-
     /// The arms, the baseline first; empty before they are seeded.
     pub fn arms(&self) -> &[Arm] {
         &self.arms
@@ -179,6 +170,7 @@ impl LocalPlatform {
                 },
                 role: if candidate.is_some() { ArmRole::Candidate } else { ArmRole::Baseline },
                 candidate: candidate.map(|(index, _)| index),
+                run: RunTag::of_this_process(),
                 binaries,
                 account: self.account.clone(),
                 directory: directory.unwrap_or_else(|| self.place.data.join(arm)),
@@ -321,6 +313,25 @@ fn notes(place: &Place, facts: &WorkerFacts) -> Vec<String> {
 }
 
 impl Platform for LocalPlatform {
+    const NAME: &'static str = "local";
+    // Here clients are told where the mirror is; who does not use it is somebody else's.
+    const DIRECT_SESSIONS_MUST_LEAVE: bool = false;
+
+    fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    fn facts(&self) -> &WorkerFacts {
+        &self.facts
+    }
+
+    async fn connect_arm(&self, arm: &str, database: &str, names: Names) -> Result<Session, UserError> {
+        match self.arms.iter().find(|found| found.name() == arm) {
+            Some(found) => found.connect_to(database, names).await,
+            None => Err(UserError::new(ErrorKind::Missing, Side::Arm, format!("there is no arm {arm}"))),
+        }
+    }
+
     async fn seed(&mut self, progress: OnProgress) -> Result<(), UserError> {
         for directory in [self.place.data.clone(), self.place.sockets.clone()] {
             self.leftovers.directory(&directory)?;
@@ -336,7 +347,8 @@ impl Platform for LocalPlatform {
         for spec in &mut self.specs {
             spec.password_file.clone_from(&written);
         }
-        let hold = WalHold::take(&self.worker, self.specs.len(), MOST_HELD_WAL_BYTES).await?;
+        let hold =
+            WalHold::take(&self.worker, &RunTag::of_this_process(), self.specs.len(), MOST_HELD_WAL_BYTES).await?;
         let result = tokio::select! {
             result = self.seed_all(&progress) => result,
             error = hold.gave_up() => Err(error),
@@ -410,14 +422,16 @@ impl Platform for LocalPlatform {
         let endpoint = |arm: &Arm| ArmEndpoint {
             name: arm.name().to_owned(),
             role: arm.spec().role,
-            socket_dir: arm.spec().identity.socket_dir.clone(),
-            port: arm.spec().identity.port,
+            address: Address::Unix {
+                directory: arm.spec().identity.socket_dir.clone(),
+                port: arm.spec().identity.port,
+            },
             text: arm.endpoint(),
         };
         self.arms.iter().map(endpoint).collect()
     }
 
-    fn dead_arms(&self) -> Vec<(String, UserError)> {
+    async fn dead_arms(&self) -> Vec<(String, UserError)> {
         let dead = self.arms.iter().filter(|arm| !arm.server().is_running());
         dead.map(|arm| (arm.name().to_owned(), arm.server().failed("has stopped", ErrorKind::Exited))).collect()
     }

@@ -23,19 +23,19 @@ pub struct WalHold {
 }
 
 impl WalHold {
-    /// Begins to hold WAL from now on, at most `limit_bytes`, for so many clones.
-    pub async fn take(worker: &Worker, clones: usize, limit_bytes: u64) -> Result<Self, UserError> {
+    /// Begins to hold WAL from now on, at most `limit_bytes`, for so many clones of a `run`.
+    pub async fn take(worker: &Worker, run: &RunTag, clones: usize, limit_bytes: u64) -> Result<Self, UserError> {
         let session = worker.connect().await?;
         let pid = session.pid();
-        let slot = format!("understudy_{}_{pid}", std::process::id());
+        let slot = format!("understudy_{}_{pid}", run.0);
         let created = session.rows("SELECT pg_create_physical_replication_slot($1, true, true)", &[&slot]).await;
         created.map_err(|e| {
             e.remedy("see max_replication_slots and pg_replication_slots on the worker").nothing_changed()
         })?;
         let (tell, gave_up) = watch::channel(None);
-        let tended = slot.clone();
+        let (tended, standbys) = (slot.clone(), run.standby_name(""));
         let task = tokio::spawn(async move {
-            let error = tend(&session, &tended, clones, limit_bytes).await;
+            let error = tend(&session, &tended, &standbys, clones, limit_bytes).await;
             // The session ends here, and with it the slot: production comes first.
             drop(session);
             tell.send_replace(Some(error));
@@ -69,12 +69,29 @@ impl Drop for WalHold {
     }
 }
 
-/// The name by which the worker knows a clone of this process.
-pub(super) fn standby_name(arm: &str) -> String {
-    format!("understudy_{}_{arm}", std::process::id())
+/// What tells the clones of one run from all others on the worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunTag(String);
+
+impl RunTag {
+    /// The clones are servers of this process.
+    pub fn of_this_process() -> Self {
+        Self(std::process::id().to_string())
+    }
+
+    /// The clones are pods of an experiment. Only what may stand in a slot's name is kept.
+    pub fn of_experiment(namespace: &str, name: &str) -> Self {
+        let plain = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '_' };
+        Self(format!("{namespace}_{name}").chars().map(plain).take(40).collect())
+    }
+
+    /// The name by which the worker knows a clone.
+    pub(super) fn standby_name(&self, arm: &str) -> String {
+        format!("understudy_{}_{arm}", self.0)
+    }
 }
 
-async fn tend(session: &Session, slot: &str, clones: usize, limit_bytes: u64) -> UserError {
+async fn tend(session: &Session, slot: &str, standbys: &str, clones: usize, limit_bytes: u64) -> UserError {
     loop {
         match held_bytes(session, slot).await {
             Err(error) => return error,
@@ -86,7 +103,7 @@ async fn tend(session: &Session, slot: &str, clones: usize, limit_bytes: u64) ->
             }
             Ok(_) => {}
         }
-        if let Err(error) = let_go(session, slot, clones).await {
+        if let Err(error) = let_go(session, slot, standbys, clones).await {
             return error;
         }
         tokio::time::sleep(TEND_EVERY).await;
@@ -106,12 +123,12 @@ async fn held_bytes(session: &Session, slot: &str) -> Result<u64, UserError> {
 }
 
 /// Once all clones follow live, what they have is not needed any more.
-async fn let_go(session: &Session, slot: &str, clones: usize) -> Result<(), UserError> {
+async fn let_go(session: &Session, slot: &str, standbys: &str, clones: usize) -> Result<(), UserError> {
     let sql = "SELECT pg_replication_slot_advance($1, s.flushed)
                  FROM (SELECT min(flush_lsn) AS flushed, count(flush_lsn) AS standbys FROM pg_stat_replication
                         WHERE starts_with(application_name, $2) AND state = 'streaming') s,
                       pg_replication_slots r
                 WHERE r.slot_name = $1 AND s.standbys = $3 AND r.restart_lsn < s.flushed";
     let clones = i64::try_from(clones).unwrap_or(i64::MAX);
-    session.rows(sql, &[&slot, &standby_name(""), &clones]).await.map(|_| ())
+    session.rows(sql, &[&slot, &standbys, &clones]).await.map(|_| ())
 }

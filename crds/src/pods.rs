@@ -1,0 +1,107 @@
+//! What the operator hands to the pods that it makes: the mirror pod's and the arm pods' documents, and
+//! the names, ports and paths on which both sides agree.
+//!
+//! Data only. A password is never in here: it stands in a file that the pod mounts from the Secret.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    condition::ArmRole,
+    experiment::{Candidate, LocalTarget, ShadowExperimentSpec},
+};
+
+/// Where clients reach the mirror pod, and the mirror reaches an arm's PostgreSQL.
+pub const POSTGRES_PORT: u16 = 5432;
+/// Where both kinds of pods answer whether they are well: `/healthz`, `/readyz`. Plain HTTP, no verbs,
+/// nothing about anybody's data.
+pub const HEALTH_PORT: u16 = 8080;
+/// Where the mirror pod answers its operator, over mutual TLS: `GET /v1/status`, `GET /v1/report.json`,
+/// `GET /v1/report.html`, `POST /v1/halt`, `POST /v1/promotion` ([`PromotionNews`]), and
+/// `POST /v1/release`: no Service leads here any more, so the mirror may end once its clients have left.
+pub const CONTROL_PORT: u16 = 8443;
+/// Where an arm pod answers its mirror pod, over mutual TLS: `/v1/arm` and its verbs.
+pub const AGENT_PORT: u16 = 8444;
+
+/// Where a pod finds its document.
+pub const CONFIG_FILE: &str = "/etc/understudy/config.json";
+/// Where a pod finds `ca.crt`, `tls.crt` and `tls.key`; the certificate serves as server's and client's.
+pub const TLS_DIR: &str = "/etc/understudy/tls";
+/// Where a pod finds `password`, the worker's superuser's.
+pub const CREDENTIALS_DIR: &str = "/etc/understudy/credentials";
+/// Where an arm pod's volume is.
+pub const DATA_DIR: &str = "/var/lib/understudy/data";
+/// Where an arm pod finds the `understudy-operator` program, put there by an init container.
+pub const PROGRAM_DIR: &str = "/understudy/bin";
+/// Where a pod may write what need not outlive it.
+pub const SCRATCH_DIR: &str = "/run/understudy";
+
+/// The mirror pod's document (`understudy-operator mirror --config FILE`).
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MirrorPod {
+    /// The experiment's name.
+    pub experiment: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// What is asked.
+    pub spec: ShadowExperimentSpec,
+    /// How the worker is reached directly, and where the mirror listens. `password_file` is a path in
+    /// the pod.
+    pub worker: LocalTarget,
+    /// The arms, the baseline first.
+    pub arms: Vec<ArmPeer>,
+}
+
+/// An arm, as the mirror pod finds it.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ArmPeer {
+    /// `baseline`, or the candidate's name.
+    pub name: String,
+    /// What it is for.
+    pub role: ArmRole,
+    /// Its pod's DNS name.
+    pub host: String,
+}
+
+/// An arm pod's document (`understudy-operator arm --config FILE`).
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ArmPod {
+    /// The experiment's name.
+    pub experiment: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// `baseline`, or the candidate's name.
+    pub arm: String,
+    /// What it is for.
+    pub role: ArmRole,
+    /// The change; none for the baseline.
+    pub candidate: Option<Candidate>,
+    /// Its place among `spec.candidates`, for messages.
+    pub candidate_index: Option<usize>,
+    /// How the worker is reached directly.
+    pub worker: LocalTarget,
+}
+
+/// What the mirror pod is told about a promotion (`POST /v1/promotion`).
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, tag = "state")]
+pub enum PromotionNews {
+    /// It is being rolled out.
+    Began {
+        /// The candidate.
+        candidate: String,
+    },
+    /// It is on all workers: production's own latency counts from here.
+    Done {
+        /// The candidate.
+        candidate: String,
+    },
+    /// It could not be, and was taken back.
+    Failed {
+        /// Why.
+        message: String,
+    },
+}

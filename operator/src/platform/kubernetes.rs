@@ -1,0 +1,267 @@
+//! The platform of the mirror pod: arms are pods of their own, each with an agent that does there what
+//! the local platform does here; the worker is reached over the network.
+//!
+//! It never talks to Kubernetes: pods are made, removed and promoted to by the operator.
+
+pub mod agent;
+pub mod protocol;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::{join_all, try_join_all};
+use rustls::ClientConfig;
+use tokio::sync::watch;
+use tokio_postgres::Config;
+use understudy_crds::{
+    experiment::Candidate,
+    pods::{ArmPeer, POSTGRES_PORT},
+};
+use understudy_mirror::stream::Address;
+
+use self::{
+    agent::Agent,
+    protocol::{AgentState, AtTheCut, Order},
+};
+use super::{
+    ArmEndpoint, OnProgress, Platform,
+    local::{
+        cut::CutProbe,
+        cut_probe::CutProber,
+        direct::{self, DirectSession},
+        facts::WorkerFacts,
+        leftovers::Cleared,
+        lsn::Lsn,
+        preflight::clones_at_once,
+        promotion::{Promoted, RestartWorker},
+        recovery::Recovered,
+        session::{Names, Session},
+        wal_hold::{RunTag, WalHold},
+        worker::Worker,
+    },
+};
+use crate::error::{ErrorKind, Side, UserError};
+
+/// WAL that the worker may be made to keep while it is cloned, in bytes.
+const MOST_HELD_WAL_BYTES: u64 = 16 << 30;
+/// How often is looked whether an agent has done what it was told.
+const POLL: Duration = Duration::from_millis(200);
+/// How long a clone may take to recover to the cut: as long as it has WAL to replay.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(6 * 3600);
+
+/// What became of a promotion; others do it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum PromotionWord {
+    /// Nothing has been decided.
+    #[default]
+    Undecided,
+    /// This candidate is being rolled out.
+    Began(String),
+    /// It is on the workers.
+    Done(String),
+    /// It is not, for this reason; what had been changed was taken back.
+    Failed(String),
+}
+
+/// The arms of an experiment, seen from the mirror pod.
+pub struct KubernetesPlatform {
+    worker: Worker,
+    facts: WorkerFacts,
+    run: RunTag,
+    agents: Vec<Agent>,
+    candidates: Vec<Candidate>,
+    prober: Option<CutProber>,
+    hold: Option<WalHold>,
+    promotion: watch::Receiver<PromotionWord>,
+}
+
+impl KubernetesPlatform {
+    /// Asks the worker, and begins to look for the arms' agents.
+    pub async fn open(
+        worker: Worker,
+        run: RunTag,
+        arms: &[ArmPeer],
+        candidates: Vec<Candidate>,
+        tls: Arc<ClientConfig>,
+        promotion: watch::Receiver<PromotionWord>,
+    ) -> Result<Self, UserError> {
+        let session = worker.connect().await?;
+        let facts = WorkerFacts::read(&session).await?;
+        let agents = arms.iter().map(|arm| Agent::new(arm, Arc::clone(&tls))).collect();
+        Ok(Self { worker, facts, run, agents, candidates, prober: None, hold: None, promotion })
+    }
+
+    async fn seed_one(&self, agent: &Agent, progress: &OnProgress) -> Result<(), UserError> {
+        agent.order(&Order::Seed).await?;
+        agent
+            .until(POLL, None, |state| {
+                if let Some(now) = state.progress() {
+                    progress(&agent.name, now);
+                }
+                (*state == AgentState::Following).then_some(())
+            })
+            .await
+    }
+
+    async fn seed_all(&self, progress: &OnProgress) -> Result<(), UserError> {
+        let session = self.worker.connect().await?;
+        let free = self.facts.number("max_wal_senders") - WorkerFacts::read(&session).await?.wal_senders_used;
+        drop(session);
+        let arms = i64::try_from(self.agents.len()).unwrap_or(i64::MAX);
+        let at_once = usize::try_from(clones_at_once(free, arms)).unwrap_or(1).max(1);
+        for some in self.agents.chunks(at_once) {
+            try_join_all(some.iter().map(|agent| self.seed_one(agent, progress))).await?;
+        }
+        Ok(())
+    }
+
+    async fn cut_one(&self, agent: &Agent, order: &Order) -> Result<(String, Recovered), UserError> {
+        agent.order(order).await?;
+        let found = agent
+            .until(POLL, Some(RECOVERY_LIMIT), |state| match state {
+                AgentState::Own(found) => Some(found.clone()),
+                _ => None,
+            })
+            .await?;
+        Ok((agent.name.clone(), recovered(&found)))
+    }
+
+    fn not_prepared() -> UserError {
+        UserError::new(ErrorKind::CutFailed, Side::Host, "the cut was not prepared")
+    }
+}
+
+fn recovered(found: &AtTheCut) -> Recovered {
+    Recovered {
+        replayed: Lsn::from_str(&found.replayed).unwrap_or_default(),
+        committed: found.committed.iter().copied().collect(),
+    }
+}
+
+impl Platform for KubernetesPlatform {
+    const NAME: &'static str = "kubernetes";
+    const DIRECT_SESSIONS_MUST_LEAVE: bool = true;
+
+    fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    fn facts(&self) -> &WorkerFacts {
+        &self.facts
+    }
+
+    async fn connect_arm(&self, arm: &str, database: &str, names: Names) -> Result<Session, UserError> {
+        let found = self.agents.iter().find(|agent| agent.name == arm);
+        let agent =
+            found.ok_or_else(|| UserError::new(ErrorKind::Missing, Side::Arm, format!("there is no arm {arm}")))?;
+        let mut config = Config::new();
+        config.host(&agent.host).port(POSTGRES_PORT).user(&self.worker.target().user).dbname(database);
+        Session::open(&config, Side::Arm, arm, names).await
+    }
+
+    async fn seed(&mut self, progress: OnProgress) -> Result<(), UserError> {
+        // WAL is not kept for pods that nobody has room for.
+        try_join_all(self.agents.iter().map(|agent| agent.until(POLL, None, |_| Some(())))).await?;
+        let hold = WalHold::take(&self.worker, &self.run, self.agents.len(), MOST_HELD_WAL_BYTES).await?;
+        let result = tokio::select! {
+            result = self.seed_all(&progress) => result,
+            error = hold.gave_up() => Err(error),
+        };
+        self.hold = Some(hold);
+        result
+    }
+
+    async fn prepare_cut(&mut self) -> Result<(), UserError> {
+        self.prober = Some(CutProber::open(&self.worker, &self.facts.databases).await?);
+        try_join_all(self.agents.iter().map(async |agent| {
+            agent.order(&Order::Pause).await?;
+            agent.until(POLL, Some(Duration::from_secs(120)), |s| (*s == AgentState::Paused).then_some(())).await
+        }))
+        .await?;
+        Ok(())
+    }
+
+    async fn probe(&self) -> Result<CutProbe, UserError> {
+        self.prober.as_ref().ok_or_else(Self::not_prepared)?.probe().await
+    }
+
+    async fn direct_sessions(&self, mirrored: &[i32]) -> Result<Vec<DirectSession>, UserError> {
+        let mut known: BTreeSet<i32> = mirrored.iter().copied().collect();
+        if let Some(prober) = &self.prober {
+            known.extend(prober.own_pids());
+        }
+        if let Some(hold) = &self.hold {
+            known.insert(hold.pid());
+        }
+        let session = self.worker.connect().await?;
+        direct::direct_sessions(&session, &known).await
+    }
+
+    async fn terminate_direct(&self, found: &[DirectSession]) -> Result<usize, UserError> {
+        let session = self.worker.connect().await?;
+        direct::terminate(&session, found).await
+    }
+
+    async fn cut(&mut self, probe: &CutProbe, ask: &[u64]) -> Result<BTreeMap<String, Recovered>, UserError> {
+        if self.prober.is_none() {
+            return Err(Self::not_prepared());
+        }
+        let order = Order::Cut { lsn: probe.lsn.to_string(), ask: ask.to_vec(), sequences: probe.sequences.clone() };
+        let found = try_join_all(self.agents.iter().map(|agent| self.cut_one(agent, &order))).await?;
+        // Nothing on this side reaches for the worker's WAL any more.
+        self.hold = None;
+        self.prober = None;
+        Ok(found.into_iter().collect())
+    }
+
+    async fn apply(&self) -> Result<(), UserError> {
+        let changed = |agent: &&Agent| self.candidates.iter().any(|c| c.name == agent.name && c.sql.is_some());
+        try_join_all(self.agents.iter().filter(changed).map(async |agent| {
+            agent.order(&Order::Apply).await?;
+            // An index takes as long as it takes.
+            agent.until(POLL, None, |state| (*state == AgentState::Ready).then_some(())).await
+        }))
+        .await?;
+        Ok(())
+    }
+
+    fn endpoints(&self) -> Vec<ArmEndpoint> {
+        let endpoint = |agent: &Agent| ArmEndpoint {
+            name: agent.name.clone(),
+            role: agent.role,
+            address: Address::new(&agent.host, POSTGRES_PORT),
+            text: format!("pod {}", agent.host.split('.').next().unwrap_or(&agent.host)),
+        };
+        self.agents.iter().map(endpoint).collect()
+    }
+
+    async fn dead_arms(&self) -> Vec<(String, UserError)> {
+        let looks = self.agents.iter().map(async |agent| agent.trouble().await.map(|why| (agent.name.clone(), why)));
+        join_all(looks).await.into_iter().flatten().collect()
+    }
+
+    /// Others promote; this waits for their word.
+    async fn promote(&self, _: &str, _: Option<RestartWorker<'_>>) -> Result<Promoted, UserError> {
+        let mut word = self.promotion.clone();
+        let over = |word: &PromotionWord| matches!(word, PromotionWord::Done(_) | PromotionWord::Failed(_));
+        match word.wait_for(over).await.map(|word| word.clone()) {
+            Ok(PromotionWord::Failed(why)) => {
+                Err(UserError::new(ErrorKind::Reverted, Side::Worker, "the promotion failed and was taken back")
+                    .fact("reason", why))
+            }
+            Ok(_) => Ok(Promoted::default()),
+            Err(_) => Err(UserError::new(ErrorKind::Cancelled, Side::Host, "nobody says how the promotion went")),
+        }
+    }
+
+    /// Pods are the operator's.
+    async fn teardown(&mut self) -> Result<Vec<Cleared>, UserError> {
+        self.prober = None;
+        self.hold = None;
+        Ok(Vec::new())
+    }
+}

@@ -1,0 +1,125 @@
+//! An arm's agent, as the mirror pod sees it: orders, and waiting until they are done.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustls::ClientConfig;
+use tokio::time::{Instant, sleep};
+use understudy_crds::{
+    condition::ArmRole,
+    pods::{AGENT_PORT, ArmPeer},
+};
+
+use super::protocol::{AgentState, Order};
+use crate::{
+    error::{ErrorKind, Side, UserError},
+    pod::http::Peer,
+};
+
+/// How long one answer may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// An arm whose agent is silent for so long, once it had spoken, is lost.
+const SILENCE_LIMIT: Duration = Duration::from_secs(15);
+
+/// The agent of one arm.
+pub struct Agent {
+    /// The arm's name.
+    pub name: String,
+    /// What the arm is for.
+    pub role: ArmRole,
+    /// Its pod's DNS name.
+    pub host: String,
+    peer: Peer,
+    heard: Mutex<Option<Instant>>,
+}
+
+impl Agent {
+    /// The agent of an arm.
+    pub fn new(arm: &ArmPeer, tls: Arc<ClientConfig>) -> Self {
+        let peer = Peer::new(&arm.host, AGENT_PORT, &arm.host, tls);
+        Self { name: arm.name.clone(), role: arm.role, host: arm.host.clone(), peer, heard: Mutex::default() }
+    }
+
+    /// Where the arm stands; `None` when nobody answers.
+    async fn look(&self) -> Option<AgentState> {
+        match self.peer.get("/v1/arm", ANSWER_LIMIT).await {
+            Ok(state) => {
+                *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                Some(state)
+            }
+            Err(error) => {
+                tracing::debug!(arm = self.name, %error, "the agent does not answer");
+                None
+            }
+        }
+    }
+
+    fn silent_for(&self) -> Option<Duration> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).map(|heard| heard.elapsed())
+    }
+
+    fn silent(&self) -> Option<UserError> {
+        self.silent_for().filter(|silence| *silence > SILENCE_LIMIT).map(|_| {
+            UserError::new(ErrorKind::Unreachable, Side::Arm, format!("the pod of {} does not answer", self.name))
+                .fact("limit", format!("{} s", SILENCE_LIMIT.as_secs()))
+        })
+    }
+
+    /// Gives an order. That it was taken is all that is known then.
+    pub async fn order(&self, order: &Order) -> Result<(), UserError> {
+        self.peer.post("/v1/arm", order, ANSWER_LIMIT).await.map_err(|error| {
+            UserError::new(ErrorKind::Unreachable, Side::Arm, format!("the pod of {} takes no order", self.name))
+                .fact("reason", error)
+        })
+    }
+
+    /// Waits until `done` says so of the arm's state. A pod that has not spoken yet is waited for; one
+    /// that had and is silent now, or says that it failed, is an error.
+    pub async fn until<T>(
+        &self,
+        every: Duration,
+        limit: Option<Duration>,
+        mut done: impl FnMut(&AgentState) -> Option<T>,
+    ) -> Result<T, UserError> {
+        let began = Instant::now();
+        loop {
+            match self.look().await {
+                Some(AgentState::Failed(error)) => return Err(error),
+                Some(state) => {
+                    if let Some(result) = done(&state) {
+                        return Ok(result);
+                    }
+                }
+                None => {
+                    if let Some(error) = self.silent() {
+                        return Err(error);
+                    }
+                }
+            }
+            if limit.is_some_and(|limit| began.elapsed() > limit) {
+                return Err(UserError::new(
+                    ErrorKind::TimedOut,
+                    Side::Arm,
+                    format!("the pod of {} did not get done in time", self.name),
+                )
+                .fact("limit", format!("{} s", limit.unwrap_or_default().as_secs())));
+            }
+            sleep(every).await;
+        }
+    }
+
+    /// Why an arm that lives on mirrored traffic is lost, if it is.
+    pub async fn trouble(&self) -> Option<UserError> {
+        match self.look().await {
+            Some(AgentState::Own(_) | AgentState::Applying | AgentState::Ready) => None,
+            Some(AgentState::Failed(error)) => Some(error),
+            Some(_) => Some(
+                UserError::new(ErrorKind::Exited, Side::Arm, format!("the pod of {} was started anew", self.name))
+                    .fact("reason", "what it holds is not the worker's data any more"),
+            ),
+            None => self.silent(),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What the operator sees of a mirror pod and tells it, over mutual TLS; and whether the relay is alive.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    extract::State as Shared,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::watch,
+    time::timeout,
+};
+use understudy_crds::{ShadowExperimentStatus, pods::PromotionNews};
+use understudy_mirror::admin::Admin;
+
+use crate::{platform::kubernetes::PromotionWord, run::state::State};
+
+/// How long the relay may take to show that it is alive.
+const ALIVE_LIMIT: Duration = Duration::from_millis(800);
+/// `SSLRequest`, "Message Formats" of the protocol: length 8, code 80877103.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// What can be asked and told. Copies are the same.
+#[derive(Clone)]
+pub(super) struct Control {
+    state: State,
+    results: PathBuf,
+    decided: watch::Sender<Option<String>>,
+    promotion: watch::Sender<PromotionWord>,
+    released: watch::Sender<bool>,
+}
+
+impl Control {
+    /// Of an experiment whose results are in a directory.
+    pub(super) fn new(state: State, results: PathBuf) -> Self {
+        Self {
+            state,
+            results,
+            decided: watch::Sender::new(None),
+            promotion: watch::Sender::new(PromotionWord::default()),
+            released: watch::Sender::new(false),
+        }
+    }
+
+    /// The experiment.
+    pub(super) fn state(&self) -> State {
+        self.state.clone()
+    }
+
+    /// The candidate that is to be promoted, once that is decided.
+    pub(super) fn decided(&self) -> watch::Receiver<Option<String>> {
+        self.decided.subscribe()
+    }
+
+    /// What becomes of the promotion.
+    pub(super) fn promotion(&self) -> watch::Receiver<PromotionWord> {
+        self.promotion.subscribe()
+    }
+
+    /// Whether no Service leads here any more.
+    pub(super) fn released(&self) -> watch::Receiver<bool> {
+        self.released.subscribe()
+    }
+
+    /// The routes.
+    pub(super) fn router(&self) -> Router {
+        Router::new()
+            .route("/v1/status", get(status))
+            .route("/v1/report.json", get(async |Shared(control): Shared<Self>| control.file("report.json").await))
+            .route("/v1/report.html", get(async |Shared(control): Shared<Self>| control.file("report.html").await))
+            .route("/v1/halt", post(halt))
+            .route("/v1/promotion", post(promotion))
+            .route("/v1/release", post(release))
+            .with_state(self.clone())
+    }
+
+    async fn file(&self, name: &str) -> Response {
+        let kind = if name.ends_with(".json") { "application/json" } else { "text/html; charset=utf-8" };
+        match tokio::fs::read(self.results.join(name)).await {
+            Ok(bytes) => ([(header::CONTENT_TYPE, kind)], bytes).into_response(),
+            Err(_) => (StatusCode::NOT_FOUND, "there is no report yet\n").into_response(),
+        }
+    }
+}
+
+async fn status(Shared(control): Shared<Control>) -> Json<ShadowExperimentStatus> {
+    Json(control.state.status())
+}
+
+async fn halt(Shared(control): Shared<Control>) -> &'static str {
+    Admin::halt(&control.state);
+    "halted: nothing is mirrored any more\n"
+}
+
+async fn promotion(Shared(control): Shared<Control>, Json(news): Json<PromotionNews>) -> StatusCode {
+    let word = match news {
+        PromotionNews::Began { candidate } => {
+            control.decided.send_replace(Some(candidate.clone()));
+            PromotionWord::Began(candidate)
+        }
+        PromotionNews::Done { candidate } => PromotionWord::Done(candidate),
+        PromotionNews::Failed { message } => PromotionWord::Failed(message),
+    };
+    control.promotion.send_replace(word);
+    StatusCode::NO_CONTENT
+}
+
+async fn release(Shared(control): Shared<Control>) -> StatusCode {
+    control.released.send_replace(true);
+    StatusCode::NO_CONTENT
+}
+
+/// Whether the production path answers a client: it is asked what every client asks first, and has to
+/// answer out of its own head.
+pub(super) async fn relays(address: SocketAddr) -> Result<(), String> {
+    let ask = async {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, address.port())).await?;
+        stream.write_all(&SSL_REQUEST).await?;
+        let mut answer = [0_u8; 1];
+        stream.read_exact(&mut answer).await?;
+        std::io::Result::Ok(())
+    };
+    match timeout(ALIVE_LIMIT, ask).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(format!("the relay does not answer: {error}")),
+        Err(_) => Err(format!("the relay does not answer within {} ms", ALIVE_LIMIT.as_millis())),
+    }
+}
