@@ -1,5 +1,6 @@
 //! The control groups that the nodes' pods are in. A small node really is small: its group has a quota.
-//! Nothing is written to a group that this did not make.
+//! Nothing is written to a group that this did not make. Version 1 is what it runs on; version 2 is provided
+//! for and was not tried.
 
 use std::{fs, io::ErrorKind, path::Path};
 

@@ -18,6 +18,8 @@ use crate::{
 };
 
 const NAMESPACE: &str = "--namespace=understudy-check";
+const OWN_VOLUMES: &str =
+    r#"--output=jsonpath={.items[?(@.spec.claimRef.namespace=="understudy-check")].metadata.name}"#;
 const MANIFESTS: &str = include_str!("../manifests/check.yaml");
 /// On another node than the server, by a rule of the manifest.
 const BY_NAME: &str =
@@ -36,7 +38,7 @@ pub fn check(layout: &Layout) -> Outcome<()> {
     let removed = step("everything is removed", || {
         kubectl(layout, &["delete", "namespace", "understudy-check", "--ignore-not-found", "--timeout=90s"])?;
         until(Duration::from_secs(60), "volumes", || {
-            let left = kubectl(layout, &["get", "persistentvolumes", "--output=name"])?;
+            let left = kubectl(layout, &["get", "persistentvolumes", OWN_VOLUMES])?;
             if left.trim().is_empty() { Ok(()) } else { Err(Failure::from(left)) }
         })
     });

@@ -1,7 +1,10 @@
 //! Names, addresses and places: everything about the cluster that is known before it exists. Pure, but
-//! for making the state directory's path absolute.
+//! for the state directory's absolute path and its lock.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
 
 use crate::failure::{Outcome, Trying};
 
@@ -125,6 +128,15 @@ impl Layout {
     /// The state directory.
     pub fn state(&self) -> &Path {
         &self.state
+    }
+
+    /// Waits until nobody else starts or stops this cluster; the file holds them off while it is open.
+    pub fn lock(&self) -> Outcome<File> {
+        fs::create_dir_all(&self.state).trying(|| format!("make {}", self.state.display()))?;
+        let path = self.state.join("lock");
+        let file = File::create(&path).trying(|| format!("make {}", path.display()))?;
+        file.lock().trying(|| format!("lock {}", path.display()))?;
+        Ok(file)
     }
 
     /// Programs that were built.

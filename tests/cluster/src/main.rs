@@ -104,6 +104,10 @@ fn run(command: Command, state: &Path) -> Outcome<()> {
     if !rustix::process::geteuid().is_root() {
         return Err("the test cluster needs root: namespaces, mounts and control groups".into());
     }
+    let _lock = match command {
+        Command::Up { .. } | Command::Down { .. } | Command::Images { .. } => Some(layout.lock()?),
+        Command::Status | Command::Check | Command::Machine { .. } => None,
+    };
     match command {
         Command::Up { binaries, replace, fresh } => up::up(&layout, &binaries, replace, fresh),
         Command::Down { all } => up::down(&layout, all),

@@ -19,7 +19,10 @@ use tokio::{
     sync::watch,
     time::timeout,
 };
-use understudy_crds::{ShadowExperimentStatus, pods::{PromotionNotice, PromotionState}};
+use understudy_crds::{
+    ShadowExperimentStatus,
+    pods::{PromotionNotice, PromotionState},
+};
 use understudy_mirror::admin::Admin;
 
 use crate::{platform::kubernetes::PromotionWord, run::state::State};

@@ -66,6 +66,7 @@ pub fn all(layout: &Layout, binaries: &Path) -> Outcome<Vec<Image>> {
         provisioner(layout),
         understudy(layout, binaries)?,
     ];
+    images.extend(workload(layout, binaries)?);
     for (major, directory) in servers()? {
         images.push(postgres(&major, &directory)?);
     }
@@ -139,13 +140,13 @@ fn stripped(layout: &Layout, program: &str, built: &Path) -> Outcome<PathBuf> {
 }
 
 /// The clients of the tests of the operator, where they were built.
-fn workload(binaries: &Path) -> Outcome<Option<Image>> {
+fn workload(layout: &Layout, binaries: &Path) -> Outcome<Option<Image>> {
     let built = binaries.join("understudy-workload");
     if !built.exists() {
         return Ok(None);
     }
     let mut tree = Tree::base();
-    tree.program("usr/bin/understudy-workload", &built);
+    tree.program("usr/bin/understudy-workload", &stripped(layout, "understudy-workload", &built)?);
     Ok(Some(Image {
         name: "workload",
         tag: "latest".to_owned(),
