@@ -94,8 +94,19 @@ async fn connect() -> Result<Client, Trouble> {
     Ok(client)
 }
 
+/// A Service whose worker has just become ready leads there a moment later.
+async fn connect_patiently() -> Result<Client, Trouble> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match connect().await {
+            Err(_) if Instant::now() < until => sleep(Duration::from_millis(200)).await,
+            result => return result,
+        }
+    }
+}
+
 async fn setup(rows: i32) -> Result<(), Trouble> {
-    let client = connect().await?;
+    let client = connect_patiently().await?;
     if client.query_one("SELECT to_regclass('ledger')::text", &[]).await?.get::<_, Option<String>>(0).is_some() {
         return Ok(());
     }
