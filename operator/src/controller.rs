@@ -208,7 +208,7 @@ async fn steps(experiment: &ShadowExperiment, context: &Context) -> Result<Actio
     if experiment.spec.halt || experiment.metadata.deletion_timestamp.is_some() {
         direct(experiment, context).await?;
     }
-    let Some((world, mirror)) = dereference::dereference(context, experiment).await? else {
+    let Some((world, mirror)) = Box::pin(dereference::dereference(context, experiment)).await? else {
         context.forget(experiment);
         return Ok(Action::await_change());
     };

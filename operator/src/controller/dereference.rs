@@ -131,12 +131,6 @@ struct Found {
     credentials: Credentials,
 }
 
-impl Default for Credentials {
-    fn default() -> Self {
-        Self::Missing
-    }
-}
-
 struct Reader<'a> {
     context: &'a Context,
     namespace: &'a str,

@@ -139,7 +139,7 @@ fn object(
     kind: Kind,
     name: String,
     arm: Option<&str>,
-    labels: BTreeMap<String, String>,
+    labels: &BTreeMap<String, String>,
     revision: Option<String>,
     content: Value,
 ) -> Object {
@@ -168,4 +168,4 @@ fn owner(fit: &Fit<'_>) -> Option<OwnerReference> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

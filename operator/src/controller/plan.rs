@@ -207,11 +207,15 @@ impl Planner<'_> {
         let unwanted = |arm: &str| replaced.contains(&arm) || !objects::arms(fit).iter().any(|a| a.name == arm);
         self.remove_arms(unwanted);
         for object in &wanted {
+            // What is being replaced is made anew when the old one is gone.
+            if object.arm.as_deref().is_some_and(|arm| replaced.contains(&arm)) {
+                continue;
+            }
             let make = match there(object.kind, &object.name) {
                 Some(found) => object.kind.changes_in_place() && !found.going && found.revision != object.revision,
                 None => match (&object.arm, object.kind) {
                     // What belonged to an arm that has lived is not made again: it would be another.
-                    (Some(arm), _) => !replaced.contains(&arm.as_str()) && self.may_be_seeded(arm),
+                    (Some(arm), _) => self.may_be_seeded(arm),
                     (None, Kind::Pod) => !begun,
                     (None, _) => true,
                 },

@@ -17,8 +17,8 @@ use super::{
     routing::{self, Route},
 };
 
-/// Routes every Service directly, then takes our finalizer off every experiment. Says how many there
-/// were.
+/// Routes every Service directly, then halts every experiment, so that an operator that still runs
+/// leaves it so, and takes our finalizer off. Says how many there were.
 pub async fn release(client: &Client, namespace: Option<&str>) -> Result<usize, ControllerError> {
     let all: Api<ShadowExperiment> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
@@ -37,9 +37,9 @@ pub async fn release(client: &Client, namespace: Option<&str>) -> Result<usize, 
             routing::lead(client, &names, &target.service, Route::Direct, kept.as_ref()).await?;
         }
         let finalizers: Vec<&String> = experiment.finalizers().iter().filter(|f| *f != FINALIZER).collect();
-        let patch = json!({ "metadata": { "finalizers": finalizers } });
+        let patch = json!({ "metadata": { "finalizers": finalizers }, "spec": { "halt": true } });
         let api: Api<ShadowExperiment> = Api::namespaced(client.clone(), &names.namespace);
-        api.patch_metadata(&names.experiment, &PatchParams::default(), &Patch::Merge(patch))
+        api.patch(&names.experiment, &PatchParams::default(), &Patch::Merge(patch))
             .await
             .doing("letting an experiment go")?;
     }

@@ -134,13 +134,12 @@ pub async fn lead(
                 Err(error) => Err(error),
             }
         };
-        match timeout(CALL_LIMIT, attempt).await {
-            Ok(result) => {
-                if let Some(changed) = result.doing("changing where the Service leads")? {
-                    return Ok(changed);
-                }
-            }
-            Err(_) => continue,
+        let Ok(result) = timeout(CALL_LIMIT, attempt).await else {
+            tracing::warn!(service, "the API server takes too long");
+            continue;
+        };
+        if let Some(changed) = result.doing("changing where the Service leads")? {
+            return Ok(changed);
         }
     }
     Err(ControllerError::Contended("the Service"))

@@ -59,9 +59,10 @@ pub struct World {
 }
 
 /// The Secret with the worker's superuser. Its password is not in here.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Credentials {
     /// There is no such Secret.
+    #[default]
     Missing,
     /// It lacks these keys.
     Incomplete(Vec<&'static str>),

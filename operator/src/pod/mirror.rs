@@ -44,13 +44,9 @@ pub async fn main(config: &Path) -> Result<(), PodError> {
     let control = Control::new(state.clone(), out.clone());
     let listener = http::listen(CONTROL_PORT).await?;
     tokio::spawn(http::serve(listener, identity.server()?, control.router()));
-    let address = mirror.address;
-    health::serve(
-        Arc::new(move || Box::pin(control::relays(address))),
-        Arc::new(move || Box::pin(control::relays(address))),
-        control.metrics(),
-    )
-    .await?;
+    let (address, behind) = (mirror.address, (document.worker.host.clone(), worker.port()));
+    let check: health::Check = Arc::new(move || Box::pin(control::relays(address, behind.clone())));
+    health::serve(Arc::clone(&check), check, control.metrics()).await?;
     let tls = identity.client()?;
     let running = async {
         let result = conduct(&document, experiment, worker, &out, tls, Arc::clone(&mirror), &state, &control).await;

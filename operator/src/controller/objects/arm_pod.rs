@@ -96,7 +96,7 @@ pub fn pod(fit: &Fit<'_>, arm: &WantedArm<'_>, settings: &Settings) -> Object {
         "volumes": volumes,
     }});
     let labels = fit.names.arm_labels(arm.name);
-    object(fit, Kind::Pod, name, Some(arm.name), labels, Some(arm_revision(arm)), without_nulls(content))
+    object(fit, Kind::Pod, name, Some(arm.name), &labels, Some(arm_revision(arm)), without_nulls(content))
 }
 
 /// Its volume: as large as the worker's and of the same class, unless the candidate says otherwise.
@@ -105,12 +105,12 @@ pub fn volume(fit: &Fit<'_>, arm: &WantedArm<'_>) -> Object {
     let StorageChange { storage_class_name, size, directory: _ } = storage;
     let like = fit.claim.and_then(|claim| claim.spec.as_ref());
     let class = storage_class_name.or_else(|| like.and_then(|spec| spec.storage_class_name.clone()));
-    let size = size.map(|size| size.to_string()).unwrap_or_else(|| fit.volume_size.clone());
+    let size = size.map_or_else(|| fit.volume_size.clone(), |size| size.to_string());
     let content = without_nulls(json!({ "spec": {
         "accessModes": ["ReadWriteOnce"],
         "storageClassName": class,
         "resources": { "requests": { "storage": size } },
     }}));
     let (name, labels) = (fit.names.arm(arm.name), fit.names.arm_labels(arm.name));
-    object(fit, Kind::Volume, name, Some(arm.name), labels, Some(arm_revision(arm)), content)
+    object(fit, Kind::Volume, name, Some(arm.name), &labels, Some(arm_revision(arm)), content)
 }

@@ -63,5 +63,5 @@ fn config_map(fit: &Fit<'_>, name: String, arm: Option<&str>, document: &impl Se
     };
     // Plain data with string keys always becomes JSON.
     let text = serde_json::to_string_pretty(document).unwrap_or_default();
-    object(fit, Kind::ConfigMap, name, arm, labels, None, json!({ "data": { KEY: text } }))
+    object(fit, Kind::ConfigMap, name, arm, &labels, None, json!({ "data": { KEY: text } }))
 }

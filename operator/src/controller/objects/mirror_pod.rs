@@ -68,7 +68,7 @@ pub fn pod(fit: &Fit<'_>, settings: &Settings) -> Object {
     }});
     let revision = Some(names_revision(&fit.names));
     let content = without_nulls(content);
-    object(fit, Kind::Pod, name, None, fit.names.mirror_labels(), revision, content)
+    object(fit, Kind::Pod, name, None, &fit.names.mirror_labels(), revision, content)
 }
 
 /// The mirror is made once; what changes later reaches it through its document.

@@ -17,7 +17,7 @@ pub fn arms(fit: &Fit<'_>) -> Object {
         }],
         "egress": [worker(fit), dns()],
     }});
-    object(fit, Kind::NetworkPolicy, fit.names.arms(), None, fit.names.labels(), None, spec)
+    object(fit, Kind::NetworkPolicy, fit.names.arms(), None, &fit.names.labels(), None, spec)
 }
 
 /// The mirror: clients come from wherever they came from before, the operator on its own ports; it
@@ -39,7 +39,7 @@ pub fn mirror(fit: &Fit<'_>) -> Object {
             dns(),
         ],
     }});
-    object(fit, Kind::NetworkPolicy, fit.names.mirror(), None, fit.names.mirror_labels(), None, spec)
+    object(fit, Kind::NetworkPolicy, fit.names.mirror(), None, &fit.names.mirror_labels(), None, spec)
 }
 
 fn tcp(port: u16) -> Value {
@@ -53,9 +53,13 @@ fn worker(fit: &Fit<'_>) -> Value {
     })
 }
 
+/// The cluster's DNS, on whatever port its pods listen behind their Service, or a node's own cache of it.
 fn dns() -> Value {
-    json!({
-        "to": [{ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "kube-system" } } }],
-        "ports": [{ "protocol": "UDP", "port": 53 }, tcp(53)],
-    })
+    json!({ "to": [
+        {
+            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "kube-system" } },
+            "podSelector": { "matchLabels": { "k8s-app": "kube-dns" } },
+        },
+        { "ipBlock": { "cidr": "169.254.20.10/32" } },
+    ]})
 }

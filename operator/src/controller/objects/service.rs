@@ -12,7 +12,7 @@ pub fn mirror(fit: &Fit<'_>) -> Object {
         "selector": fit.names.mirror_selector(),
         "ports": [{ "name": "control", "port": CONTROL_PORT, "targetPort": "control" }],
     }});
-    object(fit, Kind::Service, fit.names.mirror(), None, fit.names.mirror_labels(), None, spec)
+    object(fit, Kind::Service, fit.names.mirror(), None, &fit.names.mirror_labels(), None, spec)
 }
 
 /// DNS names for the arms. An arm has its name before it is ready: the mirror makes it so.
@@ -26,5 +26,5 @@ pub fn arms(fit: &Fit<'_>) -> Object {
             { "name": "agent", "port": AGENT_PORT, "targetPort": AGENT_PORT },
         ],
     }});
-    object(fit, Kind::Service, fit.names.arms(), None, fit.names.labels(), None, spec)
+    object(fit, Kind::Service, fit.names.arms(), None, &fit.names.labels(), None, spec)
 }

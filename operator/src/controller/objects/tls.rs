@@ -66,5 +66,5 @@ pub fn secret(fit: &Fit<'_>) -> Result<Object, rcgen::Error> {
     }
     let content = json!({ "type": "Opaque", "stringData": data });
     // What is in it is random; that it is there is all that is asked.
-    Ok(object(fit, Kind::Secret, fit.names.tls(), None, fit.names.labels(), Some("1".to_owned()), content))
+    Ok(object(fit, Kind::Secret, fit.names.tls(), None, &fit.names.labels(), Some("1".to_owned()), content))
 }

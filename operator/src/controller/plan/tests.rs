@@ -1,1 +1,262 @@
-//! Tables for the plan.
+//! What is done in which world: an experiment's life as a table.
+
+use serde_json::json;
+use understudy_crds::{
+    ShadowExperimentStatus,
+    condition::{Outcome, VerdictReason},
+    status::Verdict,
+};
+
+use super::*;
+use crate::controller::{
+    objects::tests::{routed, settings, world},
+    rollout::{Stage, WorkerState},
+    world::{Existing, MirrorSaid, Rival},
+};
+
+/// A plan in a few words: the phase, then the actions, objects by kind and name.
+fn told(world: &World) -> String {
+    let Plan { actions, status, again } = plan(world, &settings());
+    let phase = status.as_ref().map_or("-".to_owned(), |status| format!("{:?}", status.phase));
+    let actions: Vec<String> = actions
+        .iter()
+        .map(|action| match action {
+            Action::Ensure(object) => format!("Ensure {:?} {}", object.kind, object.name),
+            Action::Delete(kind, name) => format!("Delete {kind:?} {name}"),
+            Action::Say(Saying { warning, reason, note }) => {
+                format!("Say {}{reason}: {note}", if *warning { "!" } else { "" })
+            }
+            Action::RecordSelector(_) => "RecordSelector".to_owned(),
+            Action::BeginRollout(record) => format!("BeginRollout {}", record.candidate.name),
+            Action::Announce(notice) => format!("Announce {:?}", notice.state),
+            other => format!("{other:?}"),
+        })
+        .collect();
+    format!("{phase} {again:?}\n  {}", actions.join("\n  ")).trim_end().to_owned()
+}
+
+/// Everything has been made, the mirror is ready and says this.
+fn at_work(phase: Phase) -> World {
+    let mut world = routed(world());
+    let fit = examine(&world).unwrap();
+    let objects = objects::wanted(&fit, &settings())
+        .into_iter()
+        .map(|o| ((o.kind, o.name), Existing { revision: o.revision, going: false, arm: o.arm }))
+        .chain([((Kind::Secret, "idx-tls".to_owned()), Existing::default())])
+        .collect();
+    world.ours.objects = objects;
+    let status = ShadowExperimentStatus { phase, ..ShadowExperimentStatus::default() };
+    world.mirror = MirrorSaid { healthy: Some(true), silent: 0, status: Some(Box::new(status.clone())) };
+    world.ours.mirror = Some(
+        serde_json::from_value(json!({
+            "metadata": { "name": "idx-mirror" },
+            "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }] },
+        }))
+        .unwrap(),
+    );
+    world.experiment.status = Some(status);
+    world
+}
+
+fn direct(mut world: World) -> World {
+    world.service = super::super::objects::tests::world().service;
+    world
+}
+
+fn verdict(outcome: Outcome) -> Verdict {
+    Verdict { outcome, candidate: Some("idx".into()), reason: VerdictReason::CriteriaMet, message: "faster".into() }
+}
+
+#[test]
+fn a_new_experiment_is_held_first_and_then_made() {
+    let mut new = world();
+    new.experiment.metadata.finalizers = None;
+    assert_eq!(told(&new), "Pending Soon\n  AddFinalizer");
+    insta::assert_snapshot!(told(&world()), @r"
+    Cloning Soon
+      RecordSelector
+      MakeCertificates
+      Ensure ConfigMap idx-mirror
+      Ensure ConfigMap idx-baseline
+      Ensure ConfigMap idx-idx
+      Ensure Service idx-mirror
+      Ensure Service idx-arms
+      Ensure NetworkPolicy idx-mirror
+      Ensure NetworkPolicy idx-arms
+      Ensure Volume idx-baseline
+      Ensure Volume idx-idx
+      Ensure Pod idx-baseline
+      Ensure Pod idx-idx
+      Ensure Pod idx-mirror
+      Say Cloning: the worker is being cloned
+    ");
+}
+
+#[test]
+fn what_is_not_fit_waits_and_says_why() {
+    let mut rival = world();
+    rival.rivals.push(Rival { name: "older".into(), older: true });
+    insta::assert_snapshot!(told(&rival), @r"
+    Pending Later
+      Say !WorkerTaken: older is at work on events-0; one experiment at a time studies a worker
+    ");
+    let mut younger = world();
+    younger.rivals.push(Rival { name: "younger".into(), older: false });
+    assert!(told(&younger).starts_with("Cloning"));
+    let mut missing = world();
+    missing.stateful_set = None;
+    insta::assert_snapshot!(told(&missing), @r"
+    Pending Later
+      Say !TargetMissing: spec.target.statefulSet.name: there is no StatefulSet `events` in namespace `db`
+    ");
+}
+
+#[test]
+fn the_mirror_takes_the_services_place_when_it_is_ready_and_not_before() {
+    let ready = direct(at_work(Phase::Cloning));
+    assert_eq!(told(&ready), "Cloning Soon\n  RouteToMirror");
+    let mut starting = direct(at_work(Phase::Cloning));
+    starting.mirror.healthy = None;
+    assert_eq!(told(&starting), "Cloning Soon");
+    let mut unrecorded = direct(at_work(Phase::Cloning));
+    unrecorded.experiment.metadata.annotations = None;
+    assert_eq!(told(&unrecorded), "Cloning Soon\n  RecordSelector");
+    assert_eq!(told(&at_work(Phase::Observing)), "Observing Soon");
+}
+
+#[test]
+fn the_kill_switch_is_thrown_before_anything_else() {
+    let mut halted = at_work(Phase::Observing);
+    halted.experiment.spec.halt = true;
+    insta::assert_snapshot!(told(&halted), @r"
+    Halted Soon
+      RouteDirect
+      HaltMirror
+      Delete ConfigMap idx-baseline
+      Delete ConfigMap idx-idx
+      Delete Volume idx-baseline
+      Delete Volume idx-idx
+      Delete Pod idx-baseline
+      Delete Pod idx-idx
+      Say Halted: production goes direct
+    ");
+}
+
+#[test]
+fn a_mirror_that_hangs_or_dies_is_taken_out_of_the_path() {
+    let mut silent = at_work(Phase::Observing);
+    silent.mirror = MirrorSaid { healthy: Some(false), silent: 2, status: None };
+    assert_eq!(told(&silent), "Observing Soon");
+    silent.mirror.silent = 3;
+    insta::assert_snapshot!(told(&silent), @r"
+    Failed Soon
+      RouteDirect
+      Say !Failed: the mirror did not answer 3 times in a row; production goes direct
+    ");
+    let mut dead = at_work(Phase::Observing);
+    dead.ours.mirror.as_mut().unwrap().status.as_mut().unwrap().phase = Some("Failed".into());
+    assert!(told(&dead).contains("RouteDirect\n  Say !Failed: the mirror's pod has ended"), "{}", told(&dead));
+    let mut gone = at_work(Phase::Observing);
+    gone.ours.mirror = None;
+    assert!(told(&gone).contains("RouteDirect"), "{}", told(&gone));
+}
+
+#[test]
+fn a_service_that_somebody_changed_is_left_to_them() {
+    let mut changed = at_work(Phase::Observing);
+    let spec = changed.service.as_mut().unwrap().spec.as_mut().unwrap();
+    spec.selector = Some([("app".to_owned(), "other".to_owned())].into());
+    insta::assert_snapshot!(told(&changed), @r"
+    Failed Soon
+      RouteDirect
+      Say !Failed: somebody changed the selector of Service `events-0`; production goes direct
+    ");
+}
+
+#[test]
+fn a_candidate_that_changes_touches_only_its_own_arm() {
+    let mut changed = at_work(Phase::Cloning);
+    changed.experiment.spec.candidates[0].parameters.insert("work_mem".into(), "64MB".into());
+    insta::assert_snapshot!(told(&changed), @r"
+    Cloning Soon
+      Delete ConfigMap idx-idx
+      Delete Volume idx-idx
+      Delete Pod idx-idx
+      Ensure ConfigMap idx-mirror
+    ");
+    let mut removed = at_work(Phase::Observing);
+    removed.experiment.spec.candidates.clear();
+    removed.experiment.spec.success.clear();
+    insta::assert_snapshot!(told(&removed), @r"
+    Observing Soon
+      Delete ConfigMap idx-idx
+      Delete Volume idx-idx
+      Delete Pod idx-idx
+      Ensure ConfigMap idx-mirror
+    ");
+}
+
+#[test]
+fn after_the_verdict_only_a_better_candidate_keeps_the_mirror_in_the_path() {
+    let mut equal = at_work(Phase::Concluded);
+    equal.mirror.status.as_mut().unwrap().verdict = Some(verdict(Outcome::Equivalent));
+    assert!(
+        told(&equal).starts_with("Concluded Later\n  RouteDirect\n  Delete ConfigMap idx-baseline"),
+        "{}",
+        told(&equal)
+    );
+    let mut better = at_work(Phase::Concluded);
+    better.mirror.status.as_mut().unwrap().verdict = Some(verdict(Outcome::Better));
+    assert_eq!(told(&better), "Concluded Soon");
+}
+
+#[test]
+fn a_promotion_is_asked_for_written_down_driven_and_measured() {
+    let mut asked = at_work(Phase::Concluded);
+    asked.mirror.status.as_mut().unwrap().verdict = Some(verdict(Outcome::Better));
+    asked.experiment.annotations_mut().insert(understudy_crds::labels::PROMOTE.into(), "idx".into());
+    insta::assert_snapshot!(told(&asked), @r"
+    Promoting Soon
+      BeginRollout idx
+      Say Promoting: idx goes to 3 workers
+    ");
+    let mut record = Record::begin(&asked.experiment.spec.candidates[0], 0, asked.stateful_set.as_ref().unwrap());
+    record.workers[0].state = WorkerState::Done;
+    let with = |world: &World, record: &Record| {
+        let mut world = world.clone();
+        let text = serde_json::to_string(record).unwrap();
+        world.experiment.annotations_mut().insert(understudy_crds::labels::ROLLOUT.into(), text);
+        world
+    };
+    insta::assert_snapshot!(told(&with(&asked, &record)), @r"
+    Promoting Soon
+      Announce Began
+      DriveRollout
+      Say Promoting: idx goes to the workers: 1 of 3, now events-1
+    ");
+    record.stage = Stage::Done;
+    record.workers.iter_mut().for_each(|worker| worker.state = WorkerState::Done);
+    let mut measuring = with(&asked, &record);
+    measuring.mirror.status.as_mut().unwrap().phase = Phase::Promoting;
+    assert_eq!(told(&measuring), "Promoting Soon\n  Announce Ended\n  Say Promoting: idx is on all 3 workers");
+    measuring.mirror.status.as_mut().unwrap().phase = Phase::Promoted;
+    assert!(told(&measuring).starts_with("Promoted Later\n  RouteDirect"), "{}", told(&measuring));
+    record.stage = Stage::TakenBack;
+    record.reason = Some("events-1: no".into());
+    let back = plan(&with(&asked, &record), &settings()).status.unwrap();
+    let promoted = back.conditions.iter().find(|c| c.type_ == ConditionType::Promoted).unwrap();
+    assert_eq!((back.phase, promoted.reason), (Phase::Concluded, ConditionReason::PromotionReverted));
+}
+
+#[test]
+fn deletion_goes_direct_then_clears_then_lets_go() {
+    let mut deleted = at_work(Phase::Observing);
+    let now = deleted.now;
+    deleted.experiment.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
+    let text = told(&deleted);
+    assert!(text.starts_with("- Soon\n  RouteDirect\n  HaltMirror\n  Delete Secret idx-tls"), "{text}");
+    let mut empty = direct(deleted);
+    empty.ours.objects.clear();
+    empty.mirror = MirrorSaid::default();
+    assert_eq!(told(&empty), "- Soon\n  RemoveFinalizer");
+}

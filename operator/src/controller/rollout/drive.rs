@@ -200,9 +200,8 @@ impl Driver {
                         self.note(&worker.pod, &error);
                     }
                 }
-                Ok(false) => {}
                 Err(error) if worker.state == WorkerState::Done => self.note(&worker.pod, &error),
-                Err(_) => {}
+                Ok(false) | Err(_) => {}
             }
         }
         self.mark(index, WorkerState::TakenBack);
@@ -270,7 +269,14 @@ impl Driver {
             if follows && found.as_ref().is_some_and(pods::is_ready) {
                 return Ok(Ok(()));
             }
-            if seen && !follows && set::updated_by_deletion(&set) && found.is_some() {
+            // A StatefulSet waits for ever for a pod that never becomes ready, also when the template has
+            // been put right since.
+            let in_the_way = found.as_ref().is_some_and(|pod| {
+                current != status.update_revision.as_ref()
+                    && pod.metadata.deletion_timestamp.is_none()
+                    && (set::updated_by_deletion(&set) || !pods::is_ready(pod))
+            });
+            if seen && in_the_way {
                 self.pods.delete(pod, &DeleteParams::default()).await?;
             }
             if Instant::now() >= end {

@@ -6,7 +6,7 @@ use std::{
     fs,
     io::Write,
     os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -45,7 +45,7 @@ impl Access {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("understudy-{}-{number}", std::process::id()));
-        let file = PasswordFile::write(path, &self.password)?;
+        let file = PasswordFile::write(&path, &self.password)?;
         Worker::new(&LocalTarget {
             host: self.host.clone(),
             port: self.port,
@@ -60,12 +60,12 @@ impl Access {
 struct PasswordFile(PathBuf);
 
 impl PasswordFile {
-    fn write(path: PathBuf, password: &str) -> Result<Self, UserError> {
-        let failed = |e: &std::io::Error| UserError::file("write a password file", &path, e);
+    fn write(path: &Path, password: &str) -> Result<Self, UserError> {
+        let failed = |e: &std::io::Error| UserError::file("write a password file", path, e);
         let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(|e| failed(&e))?;
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|e| failed(&e))?;
         let written = file.write_all(password.as_bytes());
-        let guard = Self(path.clone());
+        let guard = Self(path.to_owned());
         written.map_err(|e| failed(&e))?;
         Ok(guard)
     }

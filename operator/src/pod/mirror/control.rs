@@ -123,11 +123,17 @@ async fn release(Shared(control): Shared<Control>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-/// Whether the production path answers a client: it is asked what every client asks first, and has to
-/// answer out of its own head.
-pub(super) async fn relays(address: SocketAddr) -> Result<(), String> {
+/// Whether a client would get through: the production path answers what every client asks first, and so
+/// does the worker, from here. A mirror that can't reach its worker must never get the Service.
+pub(super) async fn relays(mirror: SocketAddr, worker: (String, u16)) -> Result<(), String> {
+    let own = answers("the relay", (Ipv4Addr::LOCALHOST.to_string(), mirror.port()));
+    let (own, worker) = tokio::join!(own, answers("the worker", worker));
+    own.and(worker)
+}
+
+async fn answers(who: &str, address: (String, u16)) -> Result<(), String> {
     let ask = async {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, address.port())).await?;
+        let mut stream = TcpStream::connect(address).await?;
         stream.write_all(&SSL_REQUEST).await?;
         let mut answer = [0_u8; 1];
         stream.read_exact(&mut answer).await?;
@@ -135,7 +141,7 @@ pub(super) async fn relays(address: SocketAddr) -> Result<(), String> {
     };
     match timeout(ALIVE_LIMIT, ask).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(format!("the relay does not answer: {error}")),
-        Err(_) => Err(format!("the relay does not answer within {} ms", ALIVE_LIMIT.as_millis())),
+        Ok(Err(error)) => Err(format!("{who} does not answer: {error}")),
+        Err(_) => Err(format!("{who} does not answer within {} ms", ALIVE_LIMIT.as_millis())),
     }
 }
