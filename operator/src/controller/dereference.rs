@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::try_join;
 use understudy_crds::{
     ShadowExperiment,
-    condition::Phase,
+    condition::{ConditionStatus, ConditionType, Phase},
     experiment::StatefulSetTarget,
     labels::{ARM, REVISION},
 };
@@ -217,9 +217,22 @@ impl Reader<'_> {
         };
         let at_work = |other: &&ShadowExperiment| {
             let phase = other.status.as_ref().map(|status| status.phase).unwrap_or_default();
-            !matches!(phase, Phase::Halted | Phase::Failed | Phase::Promoted)
+            // One that was refused itself is not in the way.
+            let refused = other.status.as_ref().is_some_and(|status| {
+                let accepted = super::status::holds(&status.conditions, ConditionType::Accepted);
+                phase == Phase::Pending && accepted == Some(ConditionStatus::False)
+            });
+            !refused && !matches!(phase, Phase::Halted | Phase::Failed | Phase::Promoted)
         };
-        let rival = |other: &ShadowExperiment| Rival { name: other.name_any(), older: age(other) < age(experiment) };
+        let begun = |e: &ShadowExperiment| e.status.as_ref().is_some_and(|status| status.phase != Phase::Pending);
+        let rival = |other: &ShadowExperiment| {
+            let first = match (begun(other), begun(experiment)) {
+                (true, false) => true,
+                (false, true) => false,
+                _ => age(other) < age(experiment),
+            };
+            Rival { name: other.name_any(), first }
+        };
         Ok(all.items.iter().filter(same).filter(at_work).map(rival).collect())
     }
 

@@ -87,7 +87,7 @@ pub fn examine(world: &World) -> Result<Fit<'_>, Refusal> {
         .stateful_set
         .as_ref()
         .ok_or_else(|| Refusal::new(InvalidSpec, "spec.target.statefulSet is missing"))?;
-    if let Some(rival) = world.rivals.iter().find(|rival| rival.older) {
+    if let Some(rival) = world.rivals.iter().find(|rival| rival.first) {
         let message = format!(
             "{} is at work on {}-{}; one experiment at a time studies a worker",
             rival.name, target.name, target.ordinal

@@ -158,7 +158,7 @@ mod tests {
         Names::of(&experiment, None)
     }
 
-    fn service(selector: Value, annotations: Value) -> Service {
+    fn service(selector: &Value, annotations: &Value) -> Service {
         serde_json::from_value(json!({
             "metadata": { "name": "events-0", "resourceVersion": "7", "annotations": annotations },
             "spec": { "selector": selector },
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn what_was_there_comes_back_to_the_letter() {
         let names = names();
-        let before = service(json!({ "app": "events", "statefulset.kubernetes.io/pod-name": "events-0" }), json!({}));
+        let before = service(&json!({ "app": "events", "statefulset.kubernetes.io/pod-name": "events-0" }), &json!({}));
         assert_eq!(standing(&before, &names), Standing::Direct);
         assert_eq!(change(&before, &names, Route::Direct, None), None);
         let there = merged(&before, &change(&before, &names, Route::Mirror, None).unwrap());
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn a_lost_record_is_made_up_for_by_the_experiments_own() {
         let names = names();
-        let stripped = service(json!(names.mirror_selector()), json!({}));
+        let stripped = service(&json!(names.mirror_selector()), &json!({}));
         let kept = Selector::from([("app".to_owned(), "events".to_owned())]);
         assert_eq!(change(&stripped, &names, Route::Direct, None), None);
         let back = merged(&stripped, &change(&stripped, &names, Route::Direct, Some(&kept)).unwrap());
@@ -220,11 +220,11 @@ mod tests {
             let selector = Selector::from([("app".to_owned(), "old".to_owned())]);
             json!({ ROUTING: serde_json::to_string(&Record { experiment: experiment.into(), selector }).unwrap() })
         };
-        let changed = service(json!({ "app": "new" }), note("idx"));
+        let changed = service(&json!({ "app": "new" }), &note("idx"));
         assert_eq!(standing(&changed, &names), Standing::Changed);
         let back = merged(&changed, &change(&changed, &names, Route::Direct, None).unwrap());
         assert_eq!((selector(&back)["app"].as_str(), back.annotations().len()), ("new", 0));
-        let other = service(json!({ "app": "new" }), note("other"));
+        let other = service(&json!({ "app": "new" }), &note("other"));
         assert_eq!(standing(&other, &names), Standing::Other("other".into()));
         assert_eq!(change(&other, &names, Route::Mirror, None), None);
         assert_eq!(change(&other, &names, Route::Direct, None), None);

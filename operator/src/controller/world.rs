@@ -78,8 +78,8 @@ pub enum Credentials {
 pub struct Rival {
     /// Its name.
     pub name: String,
-    /// It was there first.
-    pub older: bool,
+    /// It was there first, so it has the worker.
+    pub first: bool,
 }
 
 /// What has been made for the experiment.

@@ -161,7 +161,7 @@ fn every_object_is_what_its_kind_says() {
     let world = world();
     let fit = examine(&world).unwrap();
     let secret = tls::secret(&fit).unwrap();
-    for object in objects::wanted(&fit, &settings()).iter().chain([&secret]) {
+    for object in wanted(&fit, &settings()).iter().chain([&secret]) {
         match object.kind {
             Kind::Secret => typed::<Secret>(object),
             Kind::ConfigMap => typed::<ConfigMap>(object),
@@ -173,8 +173,6 @@ fn every_object_is_what_its_kind_says() {
         assert!(object.name.len() <= 63);
     }
 }
-
-use crate::controller::objects;
 
 #[test]
 fn the_objects_read_as_agreed() {
@@ -211,6 +209,10 @@ fn nothing_that_selects_production_selects_what_we_make() {
     }
 }
 
+fn spec(world: &mut World) -> &mut k8s_openapi::api::core::v1::ServiceSpec {
+    world.service.as_mut().unwrap().spec.as_mut().unwrap()
+}
+
 #[test]
 fn a_service_that_can_not_be_taken_the_place_of_is_refused_with_the_reason() {
     let refused = |change: &dyn Fn(&mut World), words: &str| {
@@ -219,9 +221,6 @@ fn a_service_that_can_not_be_taken_the_place_of_is_refused_with_the_reason() {
         let refusal = examine(&world).unwrap_err();
         assert!(refusal.message.contains(words), "{}", refusal.message);
     };
-    fn spec(world: &mut World) -> &mut k8s_openapi::api::core::v1::ServiceSpec {
-        world.service.as_mut().unwrap().spec.as_mut().unwrap()
-    }
     refused(&|w| spec(w).cluster_ip = Some("None".into()), "is headless");
     refused(&|w| spec(w).selector = None, "has no selector");
     refused(&|w| w.selected.push("events-1".into()), "selects events-1 beside events-0");

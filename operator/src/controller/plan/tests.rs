@@ -95,13 +95,13 @@ fn a_new_experiment_is_held_first_and_then_made() {
 #[test]
 fn what_is_not_fit_waits_and_says_why() {
     let mut rival = world();
-    rival.rivals.push(Rival { name: "older".into(), older: true });
+    rival.rivals.push(Rival { name: "older".into(), first: true });
     insta::assert_snapshot!(told(&rival), @r"
     Pending Later
       Say !WorkerTaken: older is at work on events-0; one experiment at a time studies a worker
     ");
     let mut younger = world();
-    younger.rivals.push(Rival { name: "younger".into(), older: false });
+    younger.rivals.push(Rival { name: "younger".into(), first: false });
     assert!(told(&younger).starts_with("Cloning"));
     let mut missing = world();
     missing.stateful_set = None;

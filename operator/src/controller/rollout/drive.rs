@@ -42,6 +42,13 @@ pub enum Stuck {
     Worker(UserError),
 }
 
+/// A worker that could not be changed.
+struct Failed {
+    error: UserError,
+    /// Its PostgreSQL has the change nevertheless.
+    applied: bool,
+}
+
 /// Does what is left to do of an experiment's rollout.
 pub async fn run(client: Client, namespace: String, name: String) -> Result<(), Stuck> {
     let experiments: Api<ShadowExperiment> = Api::namespaced(client.clone(), &namespace);
@@ -107,7 +114,13 @@ impl Driver {
                 self.mark(index, WorkerState::Done);
                 self.save().await
             }
-            Err(error) => self.give_up(shown(&worker.pod, &error)).await,
+            Err(Failed { error, applied }) => {
+                // What its PostgreSQL did not keep need not be taken back: that could hit what is another's.
+                if !applied {
+                    self.mark(index, WorkerState::TakenBack);
+                }
+                self.give_up(shown(&worker.pod, &error)).await
+            }
         }
     }
 
@@ -118,7 +131,8 @@ impl Driver {
         ordinal: i32,
         by_sql: &Candidate,
         interrupted: bool,
-    ) -> Result<Result<(), UserError>, Stuck> {
+    ) -> Result<Result<(), Failed>, Stuck> {
+        let not_applied = |error| Ok(Err(Failed { error, applied: false }));
         if self.record.set_before.is_some() {
             let candidate = self.record.candidate.clone();
             self.change_set(|set| {
@@ -127,7 +141,7 @@ impl Driver {
             })
             .await?;
             if let Err(error) = self.follows(pod).await? {
-                return Ok(Err(error));
+                return not_applied(error);
             }
         }
         let set = self.sets.get(&self.target.name).await?;
@@ -142,12 +156,12 @@ impl Driver {
         if by_sql.sql.is_some() || !by_sql.parameters.is_empty() {
             let restart = Box::pin(self.restart(pod));
             if let Err(error) = sql::put(&connection, self.record.index, by_sql, restart).await {
-                return Ok(Err(error));
+                return not_applied(error);
             }
         }
         // After a restart the pod has another address.
         let connection = self.connect(pod, &set).await?;
-        Ok(sql::check(&connection).await)
+        Ok(sql::check(&connection).await.map_err(|error| Failed { error, applied: true }))
     }
 
     /// All workers have it: the set goes back to its own way of updating.
@@ -180,6 +194,7 @@ impl Driver {
             self.change_set(|set| set::put_back(set, &before)).await?;
         }
         let Some(index) = self.record.next() else {
+            self.wait_for_template().await?;
             self.record.stage = Stage::TakenBack;
             return self.save().await;
         };
@@ -206,6 +221,21 @@ impl Driver {
         }
         self.mark(index, WorkerState::TakenBack);
         self.save().await
+    }
+
+    /// Waits until all workers that had the changed template have their own again.
+    async fn wait_for_template(&mut self) -> Result<(), Stuck> {
+        if self.record.set_before.is_none() {
+            return Ok(());
+        }
+        let touched = self.record.workers.iter().filter(|worker| worker.state == WorkerState::TakenBack);
+        let pods: Vec<String> = touched.map(|worker| worker.pod.clone()).collect();
+        for pod in pods {
+            if let Err(error) = self.follows(&pod).await? {
+                self.note(&pod, &error);
+            }
+        }
+        Ok(())
     }
 
     /// What could not be taken back must be said: a person has to look.
