@@ -1,7 +1,7 @@
 # Everything that people and CI do with this repository. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check cluster cluster-down cluster-check cluster-images fmt clean lint
+.PHONY: help demo test check e2e cluster cluster-down cluster-check cluster-images fmt clean lint
 
 target := $(or $(CARGO_TARGET_DIR),target)
 # The lock file is what was tested; nothing here may change it.
@@ -15,11 +15,12 @@ demo: ## everything on this machine: a worker, its clones, a verdict, a promotio
 	$(cargo) build --release --bin understudy
 	@exec $(target)/release/understudy demo --yes --out $(target)/demo
 
-test: ## all tests, those with real PostgreSQL servers included; what CI runs
+test: ## all tests, with real PostgreSQL servers and a real Kubernetes; what CI runs
 	@scripts/prepare.sh
 	@$(MAKE) --no-print-directory lint
 	$(cargo) build --workspace --bins
-	$(cargo) test --workspace
+	$(cargo) test --workspace --exclude understudy-kubernetes-tests
+	@scripts/e2e.sh
 	@echo 'make test: everything passed'
 
 check: lint ## the fast core: format, lints, dependencies, and tests that need no server
@@ -27,21 +28,24 @@ check: lint ## the fast core: format, lints, dependencies, and tests that need n
 	$(cargo) test -p understudy-crds
 	@echo 'make check: everything passed'
 
+e2e: ## the operator's tests on a real Kubernetes: the one of KUBECONFIG, or the test cluster (as root)
+	@scripts/e2e.sh
+
 cluster: ## a Kubernetes of three nodes on this machine, for tests (as root; builds it the first time)
 	@scripts/prepare.sh cluster
-	$(cargo) build --release --bins
-	@$(target)/release/test-cluster up --state target/cluster --binaries $(target)/release
+	$(cargo) build --workspace --bins
+	@$(target)/debug/test-cluster up --state $(target)/cluster --binaries $(target)/debug
 
 cluster-down: ## ends the cluster and clears what it left
-	@$(cargo) run --quiet --release -p understudy-test-cluster -- down --state target/cluster
+	@$(cargo) run --quiet -p understudy-test-cluster -- down --state $(target)/cluster
 
 cluster-check: ## whether the running cluster is one: volumes, names, exec, another node
 	cd tests/cluster/kubernetes && go test ./policy
-	@$(cargo) run --quiet --release -p understudy-test-cluster -- check --state target/cluster
+	@$(cargo) run --quiet -p understudy-test-cluster -- check --state $(target)/cluster
 
 cluster-images: ## makes the images again from what was changed, and gives them to the running cluster
-	$(cargo) build --release --bins
-	@$(target)/release/test-cluster images --state target/cluster --binaries $(target)/release
+	$(cargo) build --workspace --bins
+	@$(target)/debug/test-cluster images --state $(target)/cluster --binaries $(target)/debug
 
 lint:
 	cargo fmt --all --check
@@ -52,5 +56,5 @@ fmt: ## formats the code
 	cargo fmt --all
 
 clean: ## removes everything that was built; ends the test cluster first
-	@if [ -e target/cluster/machines ]; then $(MAKE) --no-print-directory cluster-down; fi
+	@if [ -e $(target)/cluster/machines ]; then $(MAKE) --no-print-directory cluster-down; fi
 	cargo clean

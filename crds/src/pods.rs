@@ -17,7 +17,7 @@ pub const POSTGRES_PORT: u16 = 5432;
 /// nothing about anybody's data.
 pub const HEALTH_PORT: u16 = 8080;
 /// Where the mirror pod answers its operator, over mutual TLS: `GET /v1/status`, `GET /v1/report.json`,
-/// `GET /v1/report.html`, `POST /v1/halt`, `POST /v1/promotion` ([`PromotionNotice`]), and
+/// `POST /v1/halt`, `POST /v1/promotion` ([`PromotionNotice`]), and
 /// `POST /v1/release`: no Service leads here any more, so the mirror may end once its clients have left.
 pub const CONTROL_PORT: u16 = 8443;
 /// Where an arm pod answers its mirror pod, over mutual TLS: `/v1/arm` and its verbs.

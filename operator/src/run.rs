@@ -137,7 +137,7 @@ pub async fn run(
     }
     let mirror = start_mirror(&options.experiment, platform.worker())?;
     let state = State::new(Arc::clone(&mirror), arms(&options.experiment), halt);
-    run_on(&mut platform, options, companion, mirror, state).await
+    Box::pin(run_on(&mut platform, options, companion, mirror, state)).await
 }
 
 /// Runs an experiment on a platform, with a mirror that is in the path and shown by `state`.
@@ -151,7 +151,7 @@ pub async fn run_on<P: Platform>(
     let arms = arms(&options.experiment);
     let halted = state.halted();
     let mut run = Run { options, platform, mirror, state, arms, halted };
-    let result = run.steps(companion).await;
+    let result = Box::pin(run.steps(companion)).await;
     // In this order, whatever happened: nothing is captured, clients leave, clones go.
     let left = run.leave(companion).await;
     let torn_down = run.platform.teardown().await;

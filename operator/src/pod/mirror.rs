@@ -103,7 +103,7 @@ async fn conduct(
         screen: Screen::new(Format::Text),
     };
     let mut companion = Leaving::new(Arc::clone(&mirror), control.released());
-    run::run_on(&mut platform, options, &mut companion, mirror, state.clone()).await?;
+    Box::pin(run::run_on(&mut platform, options, &mut companion, mirror, state.clone())).await?;
     Ok(())
 }
 

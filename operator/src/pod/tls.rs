@@ -48,22 +48,22 @@ impl Identity {
         }
     }
 
-    fn failed(&self, reason: impl ToString) -> TlsError {
+    fn failed(&self, reason: &impl ToString) -> TlsError {
         TlsError { place: self.place.clone(), reason: reason.to_string() }
     }
 
     fn roots(&self) -> Result<Arc<RootCertStore>, TlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(&self.authority) {
-            roots.add(certificate.map_err(|e| self.failed(e))?).map_err(|e| self.failed(e))?;
+            roots.add(certificate.map_err(|e| self.failed(&e))?).map_err(|e| self.failed(&e))?;
         }
         Ok(Arc::new(roots))
     }
 
     fn own(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
         let chain = CertificateDer::pem_slice_iter(&self.certificate).collect::<Result<_, _>>();
-        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|e| self.failed(e))?;
-        Ok((chain.map_err(|e| self.failed(e))?, key))
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|e| self.failed(&e))?;
+        Ok((chain.map_err(|e| self.failed(&e))?, key))
     }
 
     /// A server that lets in only who shows a certificate of the same authority.
@@ -72,10 +72,10 @@ impl Identity {
         let (chain, key) = self.own()?;
         let config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
-            .map_err(|e| self.failed(e))?
-            .with_client_cert_verifier(verifier.map_err(|e| self.failed(e))?)
+            .map_err(|e| self.failed(&e))?
+            .with_client_cert_verifier(verifier.map_err(|e| self.failed(&e))?)
             .with_single_cert(chain, key);
-        config.map(Arc::new).map_err(|e| self.failed(e))
+        config.map(Arc::new).map_err(|e| self.failed(&e))
     }
 
     /// A client that shows its certificate, and wants one of the same authority with the right name.
@@ -83,10 +83,10 @@ impl Identity {
         let (chain, key) = self.own()?;
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
-            .map_err(|e| self.failed(e))?
+            .map_err(|e| self.failed(&e))?
             .with_root_certificates(self.roots()?)
             .with_client_auth_cert(chain, key);
-        config.map(Arc::new).map_err(|e| self.failed(e))
+        config.map(Arc::new).map_err(|e| self.failed(&e))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A namespace with three workers and the workloads of some of them; it goes when this is dropped.
 
-use std::{collections::BTreeMap, env, time::Duration};
+use std::{collections::BTreeMap, env, process::Command, sync::Once, time::Duration};
 
 use serde_json::Value;
 
@@ -12,10 +12,48 @@ use crate::{
 const WORKERS: &str = include_str!("../manifests/workers.yaml");
 const WORKLOAD: &str = include_str!("../manifests/workload.yaml");
 
-/// Whether there is a cluster to test on. Without one the tests say so and pass, except where one is
+/// The namespace of the operator.
+pub const SYSTEM: &str = "understudy-system";
+
+/// Installs the operator with its chart, once, and waits until it is there. `UNDERSTUDY_TEST_IMAGE` names
+/// another image than the test cluster's.
+fn install_operator() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let image = env::var("UNDERSTUDY_TEST_IMAGE").unwrap_or_else(|_| "localhost/understudy/understudy".to_owned());
+        let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/understudy");
+        helm(&[
+            "upgrade",
+            "--install",
+            "understudy",
+            chart,
+            "--namespace",
+            SYSTEM,
+            "--create-namespace",
+            "--set",
+            &format!("image.repository={image},image.tag=latest,image.pullPolicy=Never"),
+            "--wait",
+            "--timeout=120s",
+        ]);
+    });
+}
+
+/// Runs `helm`.
+///
+/// # Panics
+/// When it fails.
+pub fn helm(arguments: &[&str]) -> String {
+    let done = Command::new("helm").args(arguments).output().expect("helm");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "helm {}: {said}", arguments.join(" "));
+    String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
+/// Whether there is a cluster to test on; it has the operator then. Without one the tests say so and pass, except where one is
 /// required (`UNDERSTUDY_REQUIRE_CLUSTER`).
 pub fn has_cluster() -> bool {
     if kubectl(&["get", "--raw", "/readyz"]).is_ok() {
+        install_operator();
         return true;
     }
     assert!(env::var_os("UNDERSTUDY_REQUIRE_CLUSTER").is_none(), "there is no cluster: see KUBECONFIG, make cluster");

@@ -78,20 +78,18 @@ impl Control {
     pub(super) fn router(&self) -> Router {
         Router::new()
             .route("/v1/status", get(status))
-            .route("/v1/report.json", get(async |Shared(control): Shared<Self>| control.file("report.json").await))
-            .route("/v1/report.html", get(async |Shared(control): Shared<Self>| control.file("report.html").await))
+            .route("/v1/report.json", get(report))
             .route("/v1/halt", post(halt))
             .route("/v1/promotion", post(promotion))
             .route("/v1/release", post(release))
             .with_state(self.clone())
     }
+}
 
-    async fn file(&self, name: &str) -> Response {
-        let kind = if name.ends_with(".json") { "application/json" } else { "text/html; charset=utf-8" };
-        match tokio::fs::read(self.results.join(name)).await {
-            Ok(bytes) => ([(header::CONTENT_TYPE, kind)], bytes).into_response(),
-            Err(_) => (StatusCode::NOT_FOUND, "there is no report yet\n").into_response(),
-        }
+async fn report(Shared(control): Shared<Control>) -> Response {
+    match tokio::fs::read(control.results.join("report.json")).await {
+        Ok(bytes) => ([(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
+        Err(_) => (StatusCode::NOT_FOUND, "there is no report yet\n").into_response(),
     }
 }
 

@@ -1,0 +1,38 @@
+#!/bin/sh
+# Runs the tests of the operator: on the cluster that KUBECONFIG names, provided the images are there; else
+# on the test cluster, which is started if it does not run, and taken away again if it was started here.
+#
+# It must not pass in silence where the tests could not run.
+set -eu
+cd "$(dirname "$0")/.."
+
+target=${CARGO_TARGET_DIR:-target}
+cluster=$target/debug/test-cluster
+say() { printf 'e2e: %s\n' "$*" >&2; }
+
+skip() {
+    say "SKIPPED: the operator was not tested on a cluster: $1"
+    if [ -n "${CI:-}" ]; then exit 1; fi
+    exit 0
+}
+
+if [ -z "${KUBECONFIG:-}" ]; then
+    if [ "$(id -u)" -ne 0 ]; then skip 'that needs root, or a cluster named by KUBECONFIG'; fi
+    if [ ! -d /sys/fs/cgroup ]; then skip 'there are no control groups here'; fi
+    scripts/prepare.sh cluster
+    cargo --locked build --workspace --bins
+    if ! "$cluster" status --state "$target/cluster" >/dev/null 2>&1; then
+        trap '"$cluster" down --state "$target/cluster"' EXIT
+        trap 'exit 130' INT TERM
+        "$cluster" up --state "$target/cluster" --binaries "$target/debug"
+    else
+        "$cluster" images --state "$target/cluster" --binaries "$target/debug"
+    fi
+    KUBECONFIG=$PWD/$target/cluster/kubeconfig
+    PATH=$PWD/$target/cluster/bin:$PATH
+    export KUBECONFIG PATH
+fi
+
+# One after the other: they share two cores, and each has a workload of its own.
+UNDERSTUDY_REQUIRE_CLUSTER=1 cargo --locked test -p understudy-kubernetes-tests -- --test-threads=1
+say 'everything passed'
