@@ -34,5 +34,5 @@ if [ -z "${KUBECONFIG:-}" ]; then
 fi
 
 # One after the other: they share two cores, and each has a workload of its own.
-UNDERSTUDY_REQUIRE_CLUSTER=1 cargo --locked test -p understudy-kubernetes-tests -- --test-threads=1
+UNDERSTUDY_REQUIRE_CLUSTER=1 cargo --locked test -p understudy-kubernetes-tests -- --test-threads=1 --show-output
 say 'everything passed'

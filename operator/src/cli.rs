@@ -3,6 +3,7 @@
 
 mod demo;
 mod offline;
+mod plugin;
 mod running;
 
 use std::{
@@ -167,14 +168,23 @@ impl From<UserError> for Trouble {
     }
 }
 
-/// Runs the command that the process's arguments ask for.
+/// Runs the command that the process's arguments ask for; under the name `kubectl-understudy`, those of
+/// the kubectl plugin.
 pub fn main() -> ExitCode {
+    if plugin::is_called(&std::env::args().next().unwrap_or_default()) {
+        return plugin::main();
+    }
     let Arguments { command, output } = Arguments::parse();
+    let format = if output == Output::Json { Format::Json } else { Format::Text };
+    end(format, async |screen| execute(command, screen, format).await)
+}
+
+/// Runs a command, shows how it failed, and says its exit status.
+fn end(format: Format, command: impl AsyncFnOnce(&Screen) -> Result<(), Trouble>) -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("UNDERSTUDY_LOG").unwrap_or_else(|_| "off".into()))
         .with_writer(std::io::stderr)
         .init();
-    let format = if output == Output::Json { Format::Json } else { Format::Text };
     let screen = Screen::new(format);
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
@@ -183,7 +193,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    let result = runtime.block_on(execute(command, &screen, format));
+    let result = runtime.block_on(command(&screen));
     // Nothing that is left may keep the process: what matters has been waited for.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match result {

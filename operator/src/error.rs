@@ -19,6 +19,8 @@ pub enum Side {
     Host,
     /// What the user wrote.
     Document,
+    /// The Kubernetes cluster.
+    Cluster,
 }
 
 /// What kind of trouble it is, for programs.
@@ -105,6 +107,14 @@ impl UserError {
             self.facts.push((key.into(), value));
         }
         self
+    }
+
+    /// In one line: what happened, and the reason where one is known.
+    pub fn line(&self) -> String {
+        match self.facts.iter().find(|(key, _)| key == "reason") {
+            Some((_, reason)) => format!("{}: {}", self.what, reason.lines().next().unwrap_or_default()),
+            None => self.what.clone(),
+        }
     }
 
     /// Says what to do.

@@ -218,8 +218,8 @@ impl<P: Platform> Run<'_, P> {
         if let Err(error) = &result {
             self.state.enter(Phase::Failed);
             let reason = error.kind.condition_reason();
-            self.state.condition(ConditionType::Concluded, false, reason, &error.what);
-            self.state.event("failed", &error.what);
+            self.state.condition(ConditionType::Concluded, false, reason, &error.line());
+            self.state.event("failed", &error.line());
         } else if self.state.is_halted() {
             self.state.enter(Phase::Halted);
             let by = ConditionReason::HaltedByUser;

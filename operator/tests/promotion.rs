@@ -119,6 +119,18 @@ async fn what_fails_is_taken_back_to_the_letter() {
 }
 
 #[tokio::test]
+async fn what_was_there_before_is_not_taken_away_when_the_first_statement_fails() {
+    let cluster = worker_with_rows().await;
+    let client = cluster.connect().await;
+    client.batch_execute("CREATE INDEX t_j ON t (j)").await.expect("an index of the worker's own");
+    let before = state(&cluster).await;
+    let change = candidate(&[], &[INDEX], &[NO_INDEX]);
+    let error = promote(&worker(&cluster), 0, &change, None).await.expect_err("it is there already");
+    assert!(error.to_string().contains("already exists"), "{error}");
+    assert_eq!(state(&cluster).await, before);
+}
+
+#[tokio::test]
 async fn what_could_not_be_taken_back_is_said() {
     let cluster = worker_with_rows().await;
     let change = candidate(&[("work_mem", "lots")], &[INDEX], &["DROP INDEX CONCURRENTLY no_such_index"]);

@@ -8,6 +8,7 @@ use kube::{
 use serde_json::{Value, json};
 use understudy_crds::{
     ShadowExperiment, ShadowExperimentStatus,
+    condition::Phase,
     labels::{FINALIZER, ROLLOUT, ROUTING},
 };
 
@@ -24,6 +25,8 @@ use super::{
 
 /// Who we are to the API server's field management.
 const MANAGER: &str = "understudy-operator";
+/// What fits into a ConfigMap, and a little less.
+const LONGEST_REPORT_BYTES: usize = 1_000_000;
 /// The longest note that an Event may have.
 const LONGEST_NOTE: usize = 1000;
 
@@ -72,6 +75,14 @@ async fn one(context: &Context, world: &World, mirror: &Mirror, action: Action) 
                 tracing::info!(experiment = %name, %error, "the mirror could not be told to halt");
             }
         }
+        Action::ReleaseMirror => {
+            if let Some(mirror) = mirror
+                && let Err(error) = mirror.release().await
+            {
+                tracing::info!(experiment = %name, %error, "the mirror could not be told that it may end");
+            }
+        }
+        Action::KeepReport(phase) => keep_report(context, world, mirror, phase).await?,
         Action::Announce(notice) => {
             if let Some(mirror) = mirror
                 && let Err(error) = mirror.announce(&notice).await
@@ -82,6 +93,20 @@ async fn one(context: &Context, world: &World, mirror: &Mirror, action: Action) 
         Action::Say(saying) => say(context, &world.experiment, saying).await,
     }
     Ok(())
+}
+
+/// A report that is not there yet, or can't be had, is asked for again at the next look.
+async fn keep_report(context: &Context, world: &World, mirror: &Mirror, phase: Phase) -> Result<(), ControllerError> {
+    let (Some(mirror), Ok(fit)) = (mirror, examine(world)) else { return Ok(()) };
+    let text = match mirror.report().await.map(|bytes| String::from_utf8(bytes.into())) {
+        Ok(Ok(text)) if text.len() <= LONGEST_REPORT_BYTES => text,
+        Ok(Ok(text)) => {
+            tracing::warn!(experiment = %world.names.experiment, bytes = text.len(), "the report is too long to keep");
+            return Ok(());
+        }
+        Ok(Err(_)) | Err(_) => return Ok(()),
+    };
+    make(context, world, &objects::config::report(&fit, phase, &text)).await
 }
 
 async fn lead(context: &Context, world: &World, route: Route) -> Result<(), ControllerError> {

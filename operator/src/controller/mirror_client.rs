@@ -88,6 +88,16 @@ impl MirrorClient {
         Ok(serde_json::from_slice(&body)?)
     }
 
+    /// Its report, a JSON document.
+    pub async fn report(&self) -> Result<Bytes, MirrorError> {
+        self.control("GET", "/v1/report.json", Bytes::new()).await
+    }
+
+    /// Says that no Service leads to it any more: it may end once its clients have left.
+    pub async fn release(&self) -> Result<(), MirrorError> {
+        self.control("POST", "/v1/release", Bytes::new()).await.map(drop)
+    }
+
     /// Stops mirroring; what clients do goes on.
     pub async fn halt(&self) -> Result<(), MirrorError> {
         self.control("POST", "/v1/halt", Bytes::new()).await.map(drop)

@@ -49,6 +49,11 @@ impl Names {
         bounded(&format!("{}-arms", self.experiment))
     }
 
+    /// The ConfigMap with the experiment's report.
+    pub fn report(&self) -> String {
+        bounded(&format!("{}-report", self.experiment))
+    }
+
     /// The Secret with the experiment's certificates.
     pub fn tls(&self) -> String {
         bounded(&format!("{}-tls", self.experiment))

@@ -2,7 +2,7 @@
 //! files hold their text; a test holds each to its type.
 
 mod arm_pod;
-mod config;
+pub mod config;
 mod mirror_pod;
 mod network_policy;
 mod service;

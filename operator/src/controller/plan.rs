@@ -54,6 +54,10 @@ pub enum Action {
     RouteToMirror,
     /// Tell the mirror to stop mirroring.
     HaltMirror,
+    /// Tell the mirror that no Service leads to it any more.
+    ReleaseMirror,
+    /// Keep the report that the mirror wrote in this phase.
+    KeepReport(Phase),
     /// Tell the mirror about the promotion.
     Announce(PromotionNotice),
     /// Write down that a rollout begins.
@@ -136,6 +140,8 @@ impl Planner<'_> {
     /// The kill switch was thrown, or it could not go on: production is direct, the clones go.
     fn stopped(&mut self) -> Again {
         self.route_direct();
+        self.keep_report();
+        self.release();
         if self.world.experiment.spec.halt && self.draft.phase != Phase::Failed {
             self.draft.phase = Phase::Halted;
             self.draft.set(ConditionType::Mirroring, false, ConditionReason::HaltedByUser, "production goes direct");
@@ -173,6 +179,7 @@ impl Planner<'_> {
             return Again::Soon;
         }
         self.draft.take_over(self.world);
+        self.keep_report();
         self.promote();
         self.route();
         if self.draft.phase == Phase::Promoted || (self.draft.phase == Phase::Concluded && !self.lingers()) {
@@ -294,9 +301,32 @@ impl Planner<'_> {
             }
             Standing::Mirror | Standing::Direct => {
                 self.route_direct();
+                self.release();
                 let message = "the experiment is over; production goes direct";
                 self.draft.set(ConditionType::Mirroring, false, ConditionReason::AsPlanned, message);
             }
+        }
+    }
+
+    /// A mirror that no Service leads to may end.
+    fn release(&mut self) {
+        let world = self.world;
+        let direct = world
+            .service
+            .as_ref()
+            .is_none_or(|service| matches!(routing::standing(service, &world.names), Standing::Direct));
+        if direct && world.mirror.status.is_some() {
+            self.actions.push(Action::ReleaseMirror);
+        }
+    }
+
+    /// What the mirror wrote is kept: its pod goes one day.
+    fn keep_report(&mut self) {
+        let Some(status) = &self.world.mirror.status else { return };
+        let name = self.world.names.report();
+        let kept = self.world.ours.objects.get(&(Kind::ConfigMap, name)).map(|found| found.revision.as_str());
+        if is_over(status.phase) && status.phase != Phase::Promoting && kept != Some(&format!("{:?}", status.phase)) {
+            self.actions.push(Action::KeepReport(status.phase));
         }
     }
 

@@ -118,7 +118,7 @@ fn failed(state: &State, error: &UserError) {
         other => other,
     };
     state.enter(Phase::Failed);
-    state.condition(ConditionType::Concluded, false, reason, &error.to_string());
+    state.condition(ConditionType::Concluded, false, reason, &error.line());
 }
 
 async fn stop(mirror: Arc<Mirror>) {

@@ -32,7 +32,7 @@ impl<P: Platform> Run<'_, P> {
             Err(error) => {
                 step.fail("the change was taken back");
                 let reason = error.kind.condition_reason();
-                self.state.condition(ConditionType::Promoted, false, reason, &error.what);
+                self.state.condition(ConditionType::Promoted, false, reason, &error.line());
                 self.state.event("promotion", &format!("failed: {}", error.what));
                 return Err(error);
             }

@@ -34,6 +34,20 @@ pub fn given(arguments: &[&str], input: &str) -> Result<String, String> {
     }
 }
 
+/// Runs `kubectl understudy`, the plugin: the program `understudy` under its other name.
+///
+/// # Panics
+/// When it fails.
+pub fn understudy(arguments: &[&str]) -> String {
+    use std::os::unix::process::CommandExt as _;
+    let program = std::env::current_exe().ok().and_then(|test| Some(test.parent()?.parent()?.join("understudy")));
+    let program = program.expect("the directory of the programs");
+    let done = Command::new(&program).arg0("kubectl-understudy").args(arguments).output().expect("understudy");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "kubectl understudy {}: {said}", arguments.join(" "));
+    String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
 /// An object as JSON; null where it is not there.
 pub fn object(namespace: &str, kind: &str, name: &str) -> Value {
     kubectl(&["--namespace", namespace, "get", kind, name, "--output=json"])

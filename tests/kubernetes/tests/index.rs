@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use understudy_kubernetes_tests::fixture::{Workers, has_cluster};
+use understudy_kubernetes_tests::{
+    fixture::{Workers, has_cluster},
+    kubectl::understudy,
+};
 
 const EXPERIMENT: &str = "
 apiVersion: understudy.dev/v1alpha1
@@ -46,7 +49,13 @@ fn an_index_is_tried_on_one_worker_and_promoted_to_all() {
         assert_eq!(workers.sql(worker, index), "0", "nothing is on {worker} yet");
     }
 
-    workers.run(&["annotate", "shadow", "user-id-index", "understudy.dev/promote=user-id-index"]);
+    let report = tempfile::tempdir().expect("a directory");
+    let out = report.path().display().to_string();
+    understudy(&["report", "user-id-index", "-n", &workers.namespace, "--out", &out, "--gate"]);
+    let page = std::fs::read_to_string(report.path().join("report.html")).expect("a page");
+    assert!(page.contains("Better") && !page.contains("not-to-be-shown"), "the page has the verdict, and no password");
+
+    understudy(&["promote", "user-id-index", "-n", &workers.namespace]);
     let promoted = workers.until_phase("user-id-index", &["Promoted"], Duration::from_secs(300));
     let status = &promoted["status"];
     assert_eq!((&status["rollout"]["done"], &status["rollout"]["of"]), (&3.into(), &3.into()), "{status}");

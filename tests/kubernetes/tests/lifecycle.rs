@@ -203,7 +203,7 @@ fn what_is_wrong_with_a_manifest_is_said_at_admission() {
         ("- name: index", "- name: baseline", "production and baseline are names of other arms"),
         ("warmUp: 2s", "warmUp: soon", "warmUp"),
         ("minimum: 10m", "minimum: 2h", "minimum is longer than maximum"),
-        ("    statefulSet:", "    local: { host: x, user: y, database: z }\n    statefulSet:", "exactly one of"),
+        ("    statefulSet:", "    local: { host: x, user: me, database: app }\n    statefulSet:", "exactly one of"),
     ] {
         assert!(good.contains(from), "{from}");
         let refused = scene.workers.apply(&good.replace(from, to)).expect_err("refused");

@@ -5,12 +5,22 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::json;
 use understudy_crds::{
+    condition::Phase,
     experiment::LocalTarget,
     pods::{ArmPeer, ArmPod, CREDENTIALS_DIR, MirrorPod},
 };
 
 use super::{Kind, Object, WantedArm, object};
 use crate::controller::fit::Fit;
+
+/// The report's key in its ConfigMap.
+pub const REPORT: &str = "report.json";
+
+/// An experiment's report, as the mirror wrote it in a phase; it outlives the mirror's pod.
+pub fn report(fit: &Fit<'_>, phase: Phase, text: &str) -> Object {
+    let content = json!({ "data": { REPORT: text } });
+    object(fit, Kind::ConfigMap, fit.names.report(), None, &fit.names.labels(), Some(format!("{phase:?}")), content)
+}
 
 /// The document's key in its ConfigMap, and its file's name.
 pub const KEY: &str = "config.json";

@@ -19,7 +19,8 @@ pub fn pod(fit: &Fit<'_>, settings: &Settings) -> Object {
         "restartPolicy": "Never",
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
-        "terminationGracePeriodSeconds": 30,
+        // Clients that are connected through it may finish; see the mirror pod's own limit, 300 s.
+        "terminationGracePeriodSeconds": 330,
         "priorityClassName": template.priority_class_name,
         "tolerations": template.tolerations,
         "imagePullSecrets": template.image_pull_secrets,

@@ -61,7 +61,20 @@ pub async fn promote(
     drop(control);
     match attempt(worker, index, candidate, restart, &indexes_before).await {
         Ok(promoted) => Ok(Promoted { took: began.elapsed(), ..promoted }),
-        Err(reason) => Err(take_back(worker, index, candidate, &settings_before, &indexes_before, reason).await),
+        Err(failed) => Err(take_back(worker, index, candidate, &settings_before, &indexes_before, failed).await),
+    }
+}
+
+/// Why an attempt failed, and what it had done by then.
+struct Failed {
+    error: UserError,
+    /// Whether any of the candidate's statements had succeeded.
+    changed: bool,
+}
+
+impl From<UserError> for Failed {
+    fn from(error: UserError) -> Self {
+        Self { error, changed: true }
     }
 }
 
@@ -71,10 +84,12 @@ async fn attempt(
     candidate: &Candidate,
     restart: Option<RestartWorker<'_>>,
     indexes_before: &BTreeMap<String, bool>,
-) -> Result<Promoted, UserError> {
+) -> Result<Promoted, Failed> {
     let apply = candidate.sql.as_ref().map(|sql| sql.apply.as_slice()).unwrap_or_default();
-    let user = worker.connect_to(&worker.target().database, Names::User).await?;
-    run_statements(&user, Side::Worker, index, SqlList::Apply, apply).await.map_err(|failed| failed.error)?;
+    let unchanged = |error| Failed { error, changed: false };
+    let user = worker.connect_to(&worker.target().database, Names::User).await.map_err(unchanged)?;
+    let ran = run_statements(&user, Side::Worker, index, SqlList::Apply, apply).await;
+    ran.map_err(|failed| Failed { error: failed.error, changed: failed.done > 0 })?;
     drop(user);
 
     let control = worker.connect().await?;
@@ -91,8 +106,8 @@ async fn attempt(
             settings = effects(worker, index, candidate).await?;
         }
         if let Some(name) = settings.iter().find(|(_, e)| restarted && **e == Effect::AtRestart).map(|(n, _)| n) {
-            return Err(UserError::new(ErrorKind::Unfit, Side::Worker, "a setting is not in effect after a restart")
-                .fact("setting", name));
+            let error = UserError::new(ErrorKind::Unfit, Side::Worker, "a setting is not in effect after a restart");
+            return Err(error.fact("setting", name).into());
         }
     }
     let control = worker.connect().await?;
@@ -203,14 +218,16 @@ async fn take_back(
     candidate: &Candidate,
     settings: &Before,
     indexes_before: &BTreeMap<String, bool>,
-    reason: UserError,
+    Failed { error: reason, changed }: Failed,
 ) -> UserError {
     let mut left = Vec::new();
     let mut note = |error: UserError| {
         let why = error.facts.iter().find(|(key, _)| key == "reason").map(|(_, value)| value.clone());
         left.push(why.unwrap_or(error.what));
     };
-    let revert = candidate.sql.as_ref().map(|sql| sql.revert.as_slice()).unwrap_or_default();
+    // Where nothing was made, the revert would take away what was there before: an index or a view of the
+    // same name may have been why the first statement failed.
+    let revert = candidate.sql.as_ref().filter(|_| changed).map(|sql| sql.revert.as_slice()).unwrap_or_default();
     match worker.connect_to(&worker.target().database, Names::User).await {
         Ok(user) => {
             for statement in revert {
