@@ -103,6 +103,4 @@ pub enum PromotionState {
     Began,
     /// All workers have it: what production does from here on is the outcome.
     Ended,
-    /// It could not be done; what had been changed was taken back.
-    TakenBack,
 }

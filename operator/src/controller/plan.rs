@@ -140,8 +140,8 @@ impl Planner<'_> {
     /// The kill switch was thrown, or it could not go on: production is direct, the clones go.
     fn stopped(&mut self) -> Again {
         self.route_direct();
-        self.keep_report();
         self.release();
+        self.keep_report();
         if self.world.experiment.spec.halt && self.draft.phase != Phase::Failed {
             self.draft.phase = Phase::Halted;
             self.draft.set(ConditionType::Mirroring, false, ConditionReason::HaltedByUser, "production goes direct");
@@ -179,9 +179,9 @@ impl Planner<'_> {
             return Again::Soon;
         }
         self.draft.take_over(self.world);
-        self.keep_report();
         self.promote();
         self.route();
+        self.keep_report();
         if self.draft.phase == Phase::Promoted || (self.draft.phase == Phase::Concluded && !self.lingers()) {
             self.remove_arms(|_| true);
             return Again::Later;

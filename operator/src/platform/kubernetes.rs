@@ -63,8 +63,6 @@ pub enum PromotionWord {
     Began,
     /// It is on the workers.
     Done,
-    /// It is not: what had been changed was taken back.
-    TakenBack,
 }
 
 /// The arms of an experiment, seen from the mirror pod.
@@ -244,14 +242,11 @@ impl Platform for KubernetesPlatform {
         join_all(looks).await.into_iter().flatten().collect()
     }
 
-    /// Others promote; this waits for their word.
+    /// Others promote; this waits until it is done. One that is taken back is theirs to tell: what was
+    /// measured stays as it is, and the pod goes with the experiment.
     async fn promote(&self, _: &str, _: Option<RestartWorker<'_>>) -> Result<Promoted, UserError> {
         let mut word = self.promotion.clone();
-        let over = |word: &PromotionWord| matches!(word, PromotionWord::Done | PromotionWord::TakenBack);
-        match word.wait_for(over).await.map(|word| *word) {
-            Ok(PromotionWord::TakenBack) => {
-                Err(UserError::new(ErrorKind::Reverted, Side::Worker, "the promotion failed and was taken back"))
-            }
+        match word.wait_for(|word| *word == PromotionWord::Done).await {
             Ok(_) => Ok(Promoted::default()),
             Err(_) => Err(UserError::new(ErrorKind::Cancelled, Side::Host, "nobody says how the promotion went")),
         }

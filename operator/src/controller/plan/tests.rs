@@ -201,13 +201,14 @@ fn after_the_verdict_only_a_better_candidate_keeps_the_mirror_in_the_path() {
     let mut equal = at_work(Phase::Concluded);
     equal.mirror.status.as_mut().unwrap().verdict = Some(verdict(Outcome::Equivalent));
     assert!(
-        told(&equal).starts_with("Concluded Later\n  RouteDirect\n  Delete ConfigMap idx-baseline"),
+        told(&equal)
+            .starts_with("Concluded Later\n  RouteDirect\n  KeepReport(Concluded)\n  Delete ConfigMap idx-baseline"),
         "{}",
         told(&equal)
     );
     let mut better = at_work(Phase::Concluded);
     better.mirror.status.as_mut().unwrap().verdict = Some(verdict(Outcome::Better));
-    assert_eq!(told(&better), "Concluded Soon");
+    assert_eq!(told(&better), "Concluded Soon\n  KeepReport(Concluded)");
 }
 
 #[test]
@@ -218,6 +219,7 @@ fn a_promotion_is_asked_for_written_down_driven_and_measured() {
     insta::assert_snapshot!(told(&asked), @r"
     Promoting Soon
       BeginRollout idx
+      KeepReport(Concluded)
       Say Promoting: idx goes to 3 workers
     ");
     let mut record = Record::begin(&asked.experiment.spec.candidates[0], 0, asked.stateful_set.as_ref().unwrap());
@@ -232,6 +234,7 @@ fn a_promotion_is_asked_for_written_down_driven_and_measured() {
     Promoting Soon
       Announce Began
       DriveRollout
+      KeepReport(Concluded)
       Say Promoting: idx goes to the workers: 1 of 3, now events-1
     ");
     record.stage = Stage::Done;

@@ -110,7 +110,6 @@ async fn promotion(Shared(control): Shared<Control>, Json(notice): Json<Promotio
             PromotionWord::Began
         }
         PromotionState::Ended => PromotionWord::Done,
-        PromotionState::TakenBack => PromotionWord::TakenBack,
     };
     control.promotion.send_replace(word);
     StatusCode::NO_CONTENT

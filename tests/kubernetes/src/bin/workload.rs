@@ -170,7 +170,7 @@ async fn one_connection(
     let mut client = timeout(PATIENCE, connect()).await??;
     note(books, |ledger| ledger.connections += 1);
     let prepared = Prepared {
-        read: client.prepare("SELECT count(*), min(ts) FROM events WHERE user_id = $1 AND kind = $2").await?,
+        read: client.prepare("SELECT count(*), max(payload) FROM events WHERE user_id = $1 AND kind = $2").await?,
         insert: client.prepare("INSERT INTO events (user_id, kind, ts, payload) VALUES ($1, $2, now(), 'new')").await?,
         enter: client.prepare("INSERT INTO ledger VALUES ($1, $2, 'entered') ON CONFLICT DO NOTHING").await?,
         touch: client.prepare("UPDATE users SET seen = seen + 1 WHERE id = $1").await?,
