@@ -7,7 +7,6 @@ set -eu
 cd "$(dirname "$0")/.."
 
 target=${CARGO_TARGET_DIR:-target}
-cluster=$target/debug/test-cluster
 say() { printf 'e2e: %s\n' "$*" >&2; }
 
 skip() {
@@ -21,18 +20,21 @@ if [ -z "${KUBECONFIG:-}" ]; then
     if [ ! -d /sys/fs/cgroup ]; then skip 'there are no control groups here'; fi
     scripts/prepare.sh cluster
     cargo --locked build --workspace --bins
+    target=$(cd "$target" && pwd)
+    cluster=$target/debug/test-cluster
     if ! "$cluster" status --state "$target/cluster" >/dev/null 2>&1; then
         trap '"$cluster" down --state "$target/cluster"' EXIT
         trap 'exit 130' INT TERM
-        "$cluster" up --state "$target/cluster" --binaries "$target/debug"
+        # What an earlier run of CI left in another clone is nobody's any more.
+        "$cluster" up --state "$target/cluster" --binaries "$target/debug" ${CI:+--replace}
     else
         "$cluster" images --state "$target/cluster" --binaries "$target/debug"
     fi
-    KUBECONFIG=$PWD/$target/cluster/kubeconfig
-    PATH=$PWD/$target/cluster/bin:$PATH
+    KUBECONFIG=$target/cluster/kubeconfig
+    PATH=$target/cluster/bin:$PATH
     export KUBECONFIG PATH
 fi
 
 # One after the other: they share two cores, and each has a workload of its own.
-UNDERSTUDY_REQUIRE_CLUSTER=1 cargo --locked test -p understudy-kubernetes-tests -- --test-threads=1 --show-output
+UNDERSTUDY_REQUIRE_CLUSTER=1 cargo --locked test -p understudy-kubernetes-tests --no-fail-fast -- --test-threads=1 --show-output
 say 'everything passed'

@@ -6,23 +6,28 @@ use kube::core::cel::{compile_schema, estimate_rule_cost};
 use serde_json::{Value, json};
 use understudy_crds::crd;
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/understudy.dev_shadowexperiments.yaml");
+/// The definition, and the chart's copy of it.
+const FILES: [&str; 2] = [
+    concat!(env!("CARGO_MANIFEST_DIR"), "/understudy.dev_shadowexperiments.yaml"),
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/understudy/crds/understudy.dev_shadowexperiments.yaml"),
+];
 
 #[test]
-fn the_committed_file_is_what_the_types_say() {
+fn the_committed_files_are_what_the_types_say() {
     let generated = crd::yaml();
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(FILE, &generated).unwrap();
+    for file in FILES {
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(file, &generated).unwrap();
+        }
+        let committed = std::fs::read_to_string(file).unwrap_or_default();
+        // Not assert_eq: two times a thousand lines would bury what to do.
+        assert!(
+            committed == generated,
+            "{file} is not what the types say, first in line {}; make it anew with\n    \
+             UPDATE=1 cargo test -p understudy-crds --test crd",
+            1 + committed.lines().zip(generated.lines()).take_while(|(a, b)| a == b).count(),
+        );
     }
-    let committed = std::fs::read_to_string(FILE).unwrap_or_default();
-    // Not assert_eq: two times a thousand lines would bury what to do.
-    assert!(
-        committed == generated,
-        "{} is not what the types say, first in line {}; make it anew with\n    \
-         UPDATE=1 cargo test -p understudy-crds --test crd",
-        Path::new(FILE).file_name().unwrap().to_string_lossy(),
-        1 + committed.lines().zip(generated.lines()).take_while(|(a, b)| a == b).count(),
-    );
 }
 
 /// Every schema of the tree, with its path; `visit` sees Kubernetes' own types only if `foreign`.

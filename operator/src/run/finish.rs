@@ -195,7 +195,7 @@ fn environment<P: Platform>(platform: &P) -> Environment {
         .unwrap_or(0);
     Environment {
         understudy: env!("CARGO_PKG_VERSION").to_owned(),
-        postgres: platform.facts().product(),
+        postgres: platform.facts().version.to_string(),
         platform: P::NAME.to_owned(),
         cores: std::thread::available_parallelism().map_or(1, |n| i64::try_from(n.get()).unwrap_or(i64::MAX)),
         memory_bytes: memory_kib * 1024,
