@@ -1,7 +1,5 @@
 //! The committed CRD is the generated one, and is as an API server wants it.
 
-use std::path::Path;
-
 use kube::core::cel::{compile_schema, estimate_rule_cost};
 use serde_json::{Value, json};
 use understudy_crds::crd;
