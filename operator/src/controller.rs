@@ -156,6 +156,7 @@ async fn run(context: &Arc<Context>, end: &mut (impl Future<Output = ()> + Unpin
             kube::runtime::PredicateConfig::default(),
         );
     let ours = watcher::Config::default().labels("app.kubernetes.io/managed-by=understudy");
+    let switch = KillSwitch(tokio::spawn(watch_the_switch(Arc::clone(context))));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let controller = Controller::for_stream(experiments, reader)
         .owns(scoped::<Pod>(context), ours.clone())
@@ -178,9 +179,34 @@ async fn run(context: &Arc<Context>, end: &mut (impl Future<Output = ()> + Unpin
         () = &mut controller => return,
         () = end => {}
     }
+    drop(switch);
     tracing::info!("ending: what has begun is finished");
     let _ = stop.send(());
     let _ = tokio::time::timeout(Duration::from_secs(10), controller).await;
+}
+
+/// The watch of [`watch_the_switch`]; it ends with this.
+struct KillSwitch(tokio::task::JoinHandle<()>);
+
+impl Drop for KillSwitch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The kill switch, past the queue: a reconciliation that waits for a mirror that hangs, or for a slow API
+/// server, must not hold it up. What else is to be done, the reconciliation does.
+async fn watch_the_switch(context: Arc<Context>) {
+    let all = watcher(scoped::<ShadowExperiment>(&context), watcher::Config::default());
+    let mut seen = std::pin::pin!(all.default_backoff().applied_objects());
+    while let Some(experiment) = seen.next().await {
+        let Ok(experiment) = experiment else { continue };
+        let thrown = experiment.spec.halt || experiment.metadata.deletion_timestamp.is_some();
+        context.halted(&experiment, thrown);
+        if thrown && let Err(error) = direct(&experiment, &context).await {
+            tracing::warn!(experiment = %shown(&experiment), %error, "the kill switch is tried again");
+        }
+    }
 }
 
 fn scoped<K>(context: &Context) -> Api<K>

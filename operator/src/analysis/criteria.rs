@@ -3,7 +3,7 @@
 use understudy_crds::{
     experiment::{Criterion, ShadowExperimentSpec, StatementClass},
     quantity::Percent,
-    status::Comparison,
+    status::{Comparison, PromotionOutcome},
 };
 
 /// The quantile that is always compared for reads and writes.
@@ -46,6 +46,11 @@ pub fn same_quantile(a: f64, b: f64) -> bool {
 /// Whether a comparison is about a criterion's statements and quantile.
 pub fn is_about(comparison: &Comparison, criterion: &Criterion) -> bool {
     comparison.class == criterion.class && same_quantile(comparison.quantile, criterion.quantile)
+}
+
+/// Whether an outcome is about a criterion's statements and quantile.
+pub fn is_outcome_of(outcome: &PromotionOutcome, criterion: &Criterion) -> bool {
+    outcome.class == criterion.class && same_quantile(outcome.quantile, criterion.quantile)
 }
 
 /// Whether a criterion asks for an improvement.

@@ -49,6 +49,8 @@ async fn one(context: &Context, world: &World, mirror: &Mirror, action: Action) 
         Action::RouteDirect => {
             lead(context, world, Route::Direct).await?;
         }
+        // Decided on a world that is a moment old: the switch may have been thrown since.
+        Action::RouteToMirror if context.is_halted(&world.experiment) => {}
         Action::RouteToMirror => {
             lead(context, world, Route::Mirror).await?;
         }

@@ -45,6 +45,7 @@ pub struct Context {
 #[derive(Default)]
 struct Memory {
     heard: bool,
+    halted: bool,
     silent: u32,
     failures: u32,
     written: Option<Instant>,
@@ -64,6 +65,16 @@ impl Context {
 
     fn with<T>(&self, experiment: &ShadowExperiment, work: impl FnOnce(&mut Memory) -> T) -> T {
         work(self.memory().entry(experiment.uid().unwrap_or_default()).or_default())
+    }
+
+    /// The kill switch stands so.
+    pub fn halted(&self, experiment: &ShadowExperiment, thrown: bool) {
+        self.with(experiment, |memory| memory.halted = thrown);
+    }
+
+    /// Whether the kill switch has been thrown, also since a reconciliation began.
+    pub fn is_halted(&self, experiment: &ShadowExperiment) -> bool {
+        self.with(experiment, |memory| memory.halted)
     }
 
     /// Whether the mirror has ever answered.

@@ -158,10 +158,17 @@ impl Planner<'_> {
     fn go_on(&mut self, settings: &Settings) -> Again {
         let begun = self.draft.phase != Phase::Pending || self.world.ours.mirror.is_some();
         match examine(self.world) {
-            Ok(fit) => {
-                self.draft.set(ConditionType::Accepted, true, ConditionReason::AsPlanned, "the worker is fit for it");
-                self.make(&fit, settings, begun);
-            }
+            Ok(fit) => match self.candidates_edited(&fit, settings) {
+                None => {
+                    let message = "the worker is fit for it";
+                    self.draft.set(ConditionType::Accepted, true, ConditionReason::AsPlanned, message);
+                    self.make(&fit, settings, begun);
+                }
+                Some(refusal) => {
+                    self.say_once(&refusal);
+                    self.draft.refuse(&refusal);
+                }
+            },
             Err(refusal) => {
                 self.draft.refuse(&refusal);
                 if !begun {
@@ -187,6 +194,27 @@ impl Planner<'_> {
             return Again::Later;
         }
         Again::Soon
+    }
+
+    /// Why the arms stay as they are, if the candidates were edited: a mirror that has begun knows the
+    /// arms that it began with, and no others yet.
+    fn candidates_edited(&self, fit: &Fit<'_>, settings: &Settings) -> Option<Refusal> {
+        let said = self.world.mirror.status.as_ref().filter(|_| !is_over(self.draft.phase))?;
+        let mut wanted = objects::wanted(fit, settings);
+        wanted.retain(|object| object.kind == Kind::Pod && object.arm.is_some());
+        let changed = self.world.ours.objects.iter().any(|((kind, name), found)| {
+            *kind == Kind::Pod
+                && found.arm.is_some()
+                && !wanted.iter().any(|object| object.name == *name && object.revision == found.revision)
+        });
+        let knows = |arm: Option<&str>| said.arms.iter().any(|known| Some(known.name.as_str()) == arm);
+        let added = !said.arms.is_empty() && wanted.iter().any(|object| !knows(object.arm.as_deref()));
+        (changed || added).then(|| Refusal {
+            reason: ConditionReason::InvalidSpec,
+            message: "spec.candidates: changing them while an experiment runs is not supported yet; its arms stay as \
+                      they are. Make another experiment"
+                .to_owned(),
+        })
     }
 
     /// What is missing is made, what is not wanted any more is removed.

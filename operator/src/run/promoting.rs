@@ -5,11 +5,14 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use understudy_crds::condition::{ConditionReason, ConditionType, Phase};
+use understudy_crds::{
+    condition::{ConditionReason, ConditionType, Phase},
+    experiment::Criterion,
+};
 
 use super::{Run, finish::Books};
 use crate::{
-    analysis::{Analysis, outcome::outcomes},
+    analysis::{Analysis, criteria, outcome::outcomes},
     error::UserError,
     plan,
     platform::{Platform, local::promotion::Effect},
@@ -65,7 +68,7 @@ impl<P: Platform> Run<'_, P> {
         self.mirror.observe(plan::interval(&spec.schedule));
         let mut after = Analysis::of_promotion(&spec);
         let began = Instant::now();
-        let mut found = Vec::new();
+        let (mut found, judged) = (Vec::new(), criteria::of(&spec));
         while began.elapsed() < most && !self.state.is_halted() {
             sleep(Duration::from_millis(500)).await;
             let intervals = self.mirror.take_intervals();
@@ -77,7 +80,8 @@ impl<P: Platform> Run<'_, P> {
             let statements = after.counts(understudy_crds::labels::PRODUCTION).all();
             let so_far = format!("production is measured on: {} statements", count(statements));
             step.progress(Progress::Doing(so_far));
-            if began.elapsed() >= least && !found.is_empty() {
+            let told = |criterion: &Criterion| found.iter().any(|outcome| criteria::is_outcome_of(outcome, criterion));
+            if began.elapsed() >= least && judged.iter().all(told) {
                 break;
             }
         }

@@ -175,7 +175,11 @@ fn a_service_that_somebody_changed_is_left_to_them() {
 
 #[test]
 fn a_candidate_that_changes_touches_only_its_own_arm() {
-    let mut changed = at_work(Phase::Cloning);
+    let unheard = |mut world: World| {
+        world.mirror.status = None;
+        world
+    };
+    let mut changed = unheard(at_work(Phase::Cloning));
     changed.experiment.spec.candidates[0].parameters.insert("work_mem".into(), "64MB".into());
     insta::assert_snapshot!(told(&changed), @r"
     Cloning Soon
@@ -184,7 +188,7 @@ fn a_candidate_that_changes_touches_only_its_own_arm() {
       Delete Pod idx-idx
       Ensure ConfigMap idx-mirror
     ");
-    let mut removed = at_work(Phase::Observing);
+    let mut removed = unheard(at_work(Phase::Observing));
     removed.experiment.spec.candidates.clear();
     removed.experiment.spec.success.clear();
     insta::assert_snapshot!(told(&removed), @r"
@@ -194,6 +198,24 @@ fn a_candidate_that_changes_touches_only_its_own_arm() {
       Delete Pod idx-idx
       Ensure ConfigMap idx-mirror
     ");
+}
+
+#[test]
+fn candidates_that_are_edited_under_a_mirror_that_has_begun_are_refused_and_no_arm_is_touched() {
+    let mut changed = at_work(Phase::Observing);
+    changed.experiment.spec.candidates[0].parameters.insert("work_mem".into(), "64MB".into());
+    let mut removed = at_work(Phase::Observing);
+    removed.experiment.spec.candidates.clear();
+    removed.experiment.spec.success.clear();
+    for world in vec![changed, removed] {
+        let plan = plan(&world, &settings());
+        let touched = plan.actions.iter().any(|action| matches!(action, Action::Delete(..) | Action::Ensure(_)));
+        assert!(!touched, "{:?}", plan.actions);
+        let status = plan.status.unwrap();
+        let accepted = status.conditions.iter().find(|c| c.type_ == ConditionType::Accepted).unwrap();
+        assert_eq!((accepted.status, accepted.reason), (ConditionStatus::False, ConditionReason::InvalidSpec));
+        assert_eq!(status.phase, Phase::Observing);
+    }
 }
 
 #[test]
