@@ -21,6 +21,9 @@ use crate::{
     program::until,
 };
 
+/// How long a machine's first process may take to appear: six namespaces, on a machine that compiles.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
 /// A running machine.
 #[derive(Debug)]
 pub struct Machine {
@@ -33,8 +36,8 @@ impl Machine {
     /// Starts a machine. It waits inside until `go`.
     pub fn start(layout: &Layout, name: &str) -> Outcome<Self> {
         fs::create_dir_all(layout.logs()).trying(|| format!("make {}", layout.logs().display()))?;
-        let log = layout.logs().join(format!("{name}.log"));
-        let log = File::create(&log).trying(|| format!("write {}", log.display()))?;
+        let path = layout.logs().join(format!("{name}.log"));
+        let log = File::create(&path).trying(|| format!("write {}", path.display()))?;
         let own = std::env::current_exe().trying(|| "find the own program".to_owned())?;
         let mut command = Command::new("setsid");
         command
@@ -51,10 +54,14 @@ impl Machine {
             .stdin(Stdio::piped())
             .stdout(log.try_clone().trying(|| "share the log".to_owned())?)
             .stderr(log);
-        let starter = command.spawn().trying(|| format!("start {name}"))?;
+        let mut starter = command.spawn().trying(|| format!("start {name}"))?;
         let id = i32::try_from(starter.id()).unwrap_or_default();
-        let pid = until(Duration::from_secs(10), "the machine's first process", || {
-            processes().find(|process| process.parent == id).map(|process| process.pid).ok_or("no process")
+        let pid = until(START_LIMIT, "the machine's first process", || {
+            let first = processes().find(|process| process.parent == id).map(|process| process.pid);
+            first.ok_or_else(|| match starter.try_wait() {
+                Ok(Some(status)) => format!("its starter ended with {status}; see {}", path.display()),
+                _ => format!("no process yet; see {}", path.display()),
+            })
         })?;
         Ok(Self { pid, starter })
     }
