@@ -49,7 +49,7 @@ enum Command {
         #[arg(long, default_value_t = 2000)]
         life_ms: u64,
         /// Mean time between two transactions of a session, in milliseconds.
-        #[arg(long, default_value_t = 40)]
+        #[arg(long, default_value_t = 80)]
         think_ms: u64,
     },
 }
