@@ -6,12 +6,7 @@
 pub mod agent;
 pub mod protocol;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    str::FromStr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
 
 use futures_util::future::{join_all, try_join_all};
 use rustls::ClientConfig;
@@ -188,15 +183,7 @@ impl Platform for KubernetesPlatform {
     }
 
     async fn direct_sessions(&self, mirrored: &[i32]) -> Result<Vec<DirectSession>, UserError> {
-        let mut known: BTreeSet<i32> = mirrored.iter().copied().collect();
-        if let Some(prober) = &self.prober {
-            known.extend(prober.own_pids());
-        }
-        if let Some(hold) = &self.hold {
-            known.insert(hold.pid());
-        }
-        let session = self.worker.connect().await?;
-        direct::direct_sessions(&session, &known).await
+        direct::around_the_mirror(&self.worker, mirrored, self.prober.as_ref(), self.hold.as_ref()).await
     }
 
     async fn terminate_direct(&self, found: &[DirectSession]) -> Result<usize, UserError> {

@@ -187,6 +187,12 @@ impl Workers {
     }
 }
 
+/// A condition of an experiment; null where it is not there.
+pub fn condition(experiment: &Value, name: &str) -> Value {
+    let all = experiment["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    all.into_iter().find(|condition| condition["type"] == name).unwrap_or_default()
+}
+
 impl Drop for Workers {
     fn drop(&mut self) {
         if std::thread::panicking() {

@@ -1,13 +1,12 @@
 //! What can be tried on a worker: another file system, another instance type, a setting, nothing at all;
 //! and what ends an experiment by itself.
 
-#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test that can't have what it needs has failed")]
+#![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
 
 use std::time::Duration;
 
-use serde_json::Value;
 use understudy_kubernetes_tests::{
-    fixture::{Workers, has_cluster},
+    fixture::{Workers, condition, has_cluster},
     kubectl::{kubectl, until},
 };
 
@@ -36,11 +35,6 @@ fn scene(namespace: &str) -> Option<Workers> {
     let workers = Workers::start(namespace);
     workers.start_workload("events-2");
     Some(workers)
-}
-
-fn condition(experiment: &Value, name: &str) -> Value {
-    let all = experiment["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    all.into_iter().find(|condition| condition["type"] == name).unwrap_or_default()
 }
 
 fn node_label(workers: &Workers, pod: &str, label: &str) -> String {

@@ -2,13 +2,13 @@
 //! its pods killed, its operator restarted, its SQL wrong. In each a client with a ledger of acknowledged
 //! writes is connected all the time.
 
-#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test that can't have what it needs has failed")]
+#![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
 
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use understudy_kubernetes_tests::{
-    fixture::{Workers, has_cluster},
+    fixture::{Workers, condition, has_cluster},
     kubectl::{kubectl, until},
 };
 
@@ -34,11 +34,6 @@ spec:
 }
 
 const INDEX: &str = "CREATE INDEX ON events (user_id, kind)";
-
-fn condition(experiment: &Value, name: &str) -> Value {
-    let all = experiment["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    all.into_iter().find(|condition| condition["type"] == name).unwrap_or_default()
-}
 
 /// Three workers with a workload on the last one.
 struct Scene {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::session::Session;
+use super::{cut_probe::CutProber, session::Session, wal_hold::WalHold, worker::Worker};
 use crate::error::UserError;
 
 /// Something that may write to the worker and does not come through the mirror.
@@ -39,6 +39,21 @@ impl DirectSession {
 const HARMLESS: &str = "'walwriter', 'checkpointer', 'background writer', 'autovacuum launcher', 'autovacuum worker', \
     'archiver', 'startup', 'logger', 'walsender', 'walreceiver', 'walsummarizer', 'slotsync worker', 'io worker', \
     'logical replication launcher', 'parallel worker', 'stats collector'";
+
+/// Finds them, on either platform: `mirrored` are the backends of the mirror's sessions; what prepares the
+/// cut has sessions of its own.
+pub async fn around_the_mirror(
+    worker: &Worker,
+    mirrored: &[i32],
+    prober: Option<&CutProber>,
+    hold: Option<&WalHold>,
+) -> Result<Vec<DirectSession>, UserError> {
+    let mut ours: BTreeSet<i32> = mirrored.iter().copied().collect();
+    ours.extend(prober.into_iter().flat_map(CutProber::own_pids));
+    ours.extend(hold.map(WalHold::pid));
+    let session = worker.connect().await?;
+    direct_sessions(&session, &ours).await
+}
 
 /// Finds them. `ours` are the backends of the mirror's sessions and of our own control sessions.
 pub async fn direct_sessions(session: &Session, ours: &BTreeSet<i32>) -> Result<Vec<DirectSession>, UserError> {

@@ -1,7 +1,7 @@
 //! One experiment on this machine: the pieces of the local platform put together.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::TcpListener,
     path::{Path, PathBuf},
     sync::Arc,
@@ -370,15 +370,7 @@ impl Platform for LocalPlatform {
     }
 
     async fn direct_sessions(&self, mirrored: &[i32]) -> Result<Vec<DirectSession>, UserError> {
-        let mut known: BTreeSet<i32> = mirrored.iter().copied().collect();
-        if let Some(prober) = &self.prober {
-            known.extend(prober.own_pids());
-        }
-        if let Some(hold) = &self.hold {
-            known.insert(hold.pid());
-        }
-        let session = self.worker.connect().await?;
-        direct::direct_sessions(&session, &known).await
+        direct::around_the_mirror(&self.worker, mirrored, self.prober.as_ref(), self.hold.as_ref()).await
     }
 
     async fn terminate_direct(&self, found: &[DirectSession]) -> Result<usize, UserError> {
