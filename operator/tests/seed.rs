@@ -263,12 +263,19 @@ async fn dropping_a_copy_ends_its_programs() {
         },
         |_| (),
     ));
-    wait_until("the copy runs", || async { started.lock().expect("lock").is_some() }).await;
+    let client = cluster.connect().await;
+    wait_until("the worker sends its data", || async {
+        let sending = "SELECT 1 FROM pg_stat_progress_basebackup WHERE backup_streamed > 0";
+        !client.query(sending, &[]).await.expect("senders").is_empty()
+    })
+    .await;
+    // A second sender would mean a second program, which does not end with the first.
+    let senders = client.query("SELECT 1 FROM pg_stat_replication", &[]).await.expect("senders");
+    assert_eq!(senders.len(), 1, "one clone takes one WAL sender");
     let pid = started.lock().expect("lock").expect("a process");
     seeding.abort();
     assert!(seeding.await.expect_err("it was stopped").is_cancelled());
     assert_eq!(process::start_time(pid), None);
-    let client = cluster.connect().await;
     wait_until("the worker sends nothing any more", || async {
         client.query("SELECT 1 FROM pg_stat_replication", &[]).await.expect("senders").is_empty()
     })

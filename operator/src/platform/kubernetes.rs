@@ -31,7 +31,6 @@ use super::{
         facts::WorkerFacts,
         leftovers::Cleared,
         lsn::Lsn,
-        preflight::clones_at_once,
         promotion::{Promoted, RestartWorker},
         recovery::Recovered,
         session::{Names, Session},
@@ -101,15 +100,7 @@ impl KubernetesPlatform {
     }
 
     async fn seed_all(&self, progress: &OnProgress) -> Result<(), UserError> {
-        let session = self.worker.connect().await?;
-        let free = self.facts.number("max_wal_senders") - WorkerFacts::read(&session).await?.wal_senders_used;
-        drop(session);
-        let arms = i64::try_from(self.agents.len()).unwrap_or(i64::MAX);
-        let at_once = usize::try_from(clones_at_once(free, arms)).unwrap_or(1).max(1);
-        for some in self.agents.chunks(at_once) {
-            try_join_all(some.iter().map(|agent| self.seed_one(agent, progress))).await?;
-        }
-        Ok(())
+        try_join_all(self.agents.iter().map(|agent| self.seed_one(agent, progress))).await.map(|_| ())
     }
 
     async fn cut_one(&self, agent: &Agent, order: &Order) -> Result<(String, Recovered), UserError> {

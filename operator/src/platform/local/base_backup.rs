@@ -105,7 +105,9 @@ impl BaseBackup {
 
     fn arguments(&self) -> Vec<String> {
         let mut arguments: Vec<String> = [
-            "--wal-method=stream",
+            // Not `stream`: that is a second process, which outlives the first when that is killed, and a
+            // second WAL sender of the worker. The slot of `WalHold` keeps what is fetched at the end.
+            "--wal-method=fetch",
             "--checkpoint=fast",
             "--progress",
             "--no-password",
@@ -174,7 +176,7 @@ fn judge(reason: &str) -> (ErrorKind, Side, &'static str, Option<&'static str>) 
         let remedy = "add to the worker's pg_hba.conf: host replication USER ADDRESS scram-sha-256 (or local replication USER peer), then SELECT pg_reload_conf();";
         (ErrorKind::Refused, Side::Worker, "the worker refuses a base backup", Some(remedy))
     } else if has("max_wal_senders") || has("standby connections") {
-        let remedy = "raise max_wal_senders and restart the worker: each clone takes two while it is copied";
+        let remedy = "raise max_wal_senders and restart the worker: each clone takes one";
         (ErrorKind::Refused, Side::Worker, "the worker has no free WAL sender", Some(remedy))
     } else if has("password") {
         let remedy = "put the right password on the first line of spec.target.local.passwordFile";

@@ -28,7 +28,7 @@ use super::{
     leftovers::{Cleared, Leftovers},
     parameters::check_parameters,
     place::{Place, can_enter, disk_space, random_name, remove_tree},
-    preflight::{self, Needs, clones_at_once},
+    preflight::{self, Needs},
     promotion::{self, Promoted, RestartWorker},
     recovery::Recovered,
     replication_probe::check_replication,
@@ -245,21 +245,11 @@ impl LocalPlatform {
     }
 
     async fn seed_all(&mut self, progress: &OnProgress) -> Result<(), UserError> {
-        let session = self.worker.connect().await?;
-        let free = self.facts.number("max_wal_senders") - WorkerFacts::read(&session).await?.wal_senders_used;
-        drop(session);
-        let arms = i64::try_from(self.specs.len()).unwrap_or(i64::MAX);
-        let at_once = usize::try_from(clones_at_once(free, arms)).unwrap_or(1).max(1);
-        let mut waiting = self.specs.clone().into_iter();
-        loop {
-            while self.working.len() < at_once {
-                let Some(spec) = waiting.next() else { break };
-                self.working.spawn(seed_one(spec, Arc::clone(&self.leftovers), Arc::clone(progress)));
-            }
-            if self.next_worked().await?.is_none() {
-                return Ok(());
-            }
+        for spec in self.specs.clone() {
+            self.working.spawn(seed_one(spec, Arc::clone(&self.leftovers), Arc::clone(progress)));
         }
+        while self.next_worked().await?.is_some() {}
+        Ok(())
     }
 
     /// Waits for the next arm that is being worked on and takes it back; `None` when all are back.

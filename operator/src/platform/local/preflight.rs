@@ -61,14 +61,14 @@ pub fn problems(facts: &WorkerFacts, needs: &Needs) -> Vec<UserError> {
         ));
     } else {
         let free = facts.number("max_wal_senders") - facts.wal_senders_used;
-        if clones_at_once(free, clones) == 0 && clones > 0 {
+        if free < clones {
             let reason = match facts.number("max_wal_senders") {
                 0 => "max_wal_senders = 0".to_owned(),
-                all => format!("max_wal_senders = {all}, {} of them free; {} are needed", free.max(0), clones + 1),
+                all => format!("max_wal_senders = {all}, {} of them free; {} are needed", free.max(0), clones),
             };
             let remedy = format!(
                 "ALTER SYSTEM SET max_wal_senders = {}; and restart the worker",
-                (facts.wal_senders_used + 2 * clones).max(10)
+                (facts.wal_senders_used + clones).max(10)
             );
             found.push(unfit("the worker refuses a base backup", reason, &remedy));
         }
@@ -90,12 +90,6 @@ pub fn problems(facts: &WorkerFacts, needs: &Needs) -> Vec<UserError> {
     }
     found.extend(no_room(facts, needs));
     found
-}
-
-/// How many clones may be made at the same time: each takes two WAL senders while its data is
-/// copied and one afterwards. 0 when there are too few even for one after the other.
-pub fn clones_at_once(free_wal_senders: i64, clones: i64) -> i64 {
-    (1..=clones).rev().find(|at_once| clones + at_once <= free_wal_senders).unwrap_or(0)
 }
 
 /// Bytes that a clone may need: the data, room for its indexes and its own WAL.
@@ -217,7 +211,7 @@ mod tests {
         let cases: [(WorkerFacts, u64, &str); 9] = [
             (facts(&[("wal_level", "minimal")]), 4096, "wal_level = minimal"),
             (facts(&[("max_wal_senders", "0")]), 4096, "max_wal_senders = 0"),
-            (facts(&[("max_wal_senders", "2")]), 4096, "max_wal_senders = 2, 2 of them free; 3 are needed"),
+            (facts(&[("max_wal_senders", "1")]), 4096, "max_wal_senders = 1, 1 of them free; 2 are needed"),
             (facts(&[("max_replication_slots", "0")]), 4096, "max_replication_slots = 0"),
             (facts(&[("synchronous_standby_names", "ANY 1 (*)")]), 4096, "takes any standby"),
             (facts(&[]), 500, "752 MiB for 2 of the worker's 100 MiB"),
@@ -230,13 +224,6 @@ mod tests {
             assert_eq!(found.len(), 1, "{expected}: {found:?}");
             let text = found[0].to_string();
             assert!(text.contains(expected) && text.ends_with("nothing was changed"), "{expected}: {text}");
-        }
-    }
-
-    #[test]
-    fn few_wal_senders_mean_one_clone_after_the_other() {
-        for (free, clones, expected) in [(10, 2, 2), (4, 2, 2), (3, 2, 1), (2, 2, 0), (2, 1, 1), (5, 3, 2), (0, 1, 0)] {
-            assert_eq!(clones_at_once(free, clones), expected, "{free} free, {clones} clones");
         }
     }
 
