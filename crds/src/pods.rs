@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     condition::ArmRole,
     experiment::{Candidate, LocalTarget, ShadowExperimentSpec},
+    status::ShadowExperimentStatus,
 };
 
 /// Where clients reach the mirror pod, and the mirror reaches an arm's PostgreSQL.
@@ -17,7 +18,7 @@ pub const POSTGRES_PORT: u16 = 5432;
 /// nothing about anybody's data.
 pub const HEALTH_PORT: u16 = 8080;
 /// Where the mirror pod answers its operator, over mutual TLS: `GET /v1/status`, `GET /v1/report.json`,
-/// `POST /v1/halt`, `POST /v1/promotion` ([`PromotionNotice`]), and
+/// `POST /v1/halt`, `POST /v1/candidates` ([`CandidatesNotice`]), `POST /v1/promotion` ([`PromotionNotice`]), and
 /// `POST /v1/release`: no Service leads here any more, so the mirror may end once its clients have left.
 pub const CONTROL_PORT: u16 = 8443;
 /// Where an arm pod answers its mirror pod, over mutual TLS: `/v1/arm` and its verbs.
@@ -49,8 +50,33 @@ pub struct MirrorPod {
     /// How the worker is reached directly, and where the mirror listens. `password_file` is a path in
     /// the pod.
     pub worker: LocalTarget,
+    /// What this version of the candidates is called.
+    pub candidates: String,
     /// The arms, the baseline first.
     pub arms: Vec<ArmPeer>,
+}
+
+/// The candidates that there shall be, and where their arms are (`POST /v1/candidates`). It may come more than
+/// once; only what it changes is touched.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CandidatesNotice {
+    /// What this version of them is called.
+    pub version: String,
+    /// All candidates.
+    pub candidates: Vec<Candidate>,
+    /// All arms, the baseline first.
+    pub arms: Vec<ArmPeer>,
+}
+
+/// What the mirror pod says (`GET /v1/status`).
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MirrorSays {
+    /// The version of the candidates that its arms are of.
+    pub candidates: String,
+    /// The experiment, as it sees it.
+    pub status: ShadowExperimentStatus,
 }
 
 /// An arm, as the mirror pod finds it.
@@ -63,6 +89,8 @@ pub struct ArmPeer {
     pub role: ArmRole,
     /// Its pod's DNS name.
     pub host: String,
+    /// What it is made from; another one for a candidate that was changed.
+    pub revision: String,
 }
 
 /// An arm pod's document (`understudy-operator arm --config FILE`).
@@ -77,6 +105,8 @@ pub struct ArmPod {
     pub arm: String,
     /// What it is for.
     pub role: ArmRole,
+    /// What it is made from.
+    pub revision: String,
     /// The change; none for the baseline.
     pub candidate: Option<Candidate>,
     /// Its place among `spec.candidates`, for messages.

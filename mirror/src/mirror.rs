@@ -163,17 +163,15 @@ impl Mirror {
 
     /// Adds arms that leave the WAL at a cut; their log begins there. They play once started.
     pub fn arms_at(&self, cut: &Cut, names: &[(String, ArmRole)]) -> Result<ArmsToStart, CutError> {
-        let arms: Vec<_> = names.iter().map(|(name, role)| ArmShared::new(name, *role)).collect();
+        let taken: Vec<u32> = self.arms().iter().map(|arm| arm.slot).collect();
+        let free = (0..).filter(|slot| !taken.contains(slot));
+        let arms: Vec<_> =
+            names.iter().zip(free).map(|((name, role), slot)| ArmShared::new(name, *role, slot)).collect();
         let (reply, seeds) = mpsc::channel();
         let command = Command::Cut { at_ns: cut.at_ns, sealed_ns: cut.sealed_ns, arms: arms.clone(), reply };
         self.commands.try_send(command).map_err(|_| CutError::ShadowGone)?;
         let seeds = seeds.recv_timeout(INGEST_LIMIT).map_err(|_| CutError::ShadowGone)?;
         lock(&self.arms).extend(arms.iter().cloned());
-        if let Some((observing, _)) = *lock(&self.observing) {
-            for arm in &arms {
-                lock(&arm.recorder).observe(observing);
-            }
-        }
         Ok(ArmsToStart { arms, seeds })
     }
 
@@ -185,9 +183,8 @@ impl Mirror {
         address: Address,
         committed: HashSet<SessionId>,
     ) -> Result<(), StartError> {
-        let found = to_start.arms.iter().zip(0_u32..).find(|(arm, _)| arm.name == name);
-        let Some((shared, index)) = found.map(|(arm, index)| (Arc::clone(arm), index)) else { return Ok(()) };
-        let shift = self.shift + STAGGER * index;
+        let Some(shared) = to_start.arms.iter().find(|arm| arm.name == name).cloned() else { return Ok(()) };
+        let shift = self.shift + STAGGER * shared.slot;
         let start = arm::driver::Start {
             address,
             seeds: to_start.seeds.clone(),
@@ -212,6 +209,12 @@ impl Mirror {
         }
     }
 
+    /// Takes an arm away as if it had never been there; another may get its name.
+    pub fn forget_arm(&self, name: &str) {
+        self.remove_arm(name);
+        lock(&self.arms).retain(|arm| arm.name != name);
+    }
+
     /// An arm by its name.
     pub fn arm(&self, name: &str) -> Option<Arc<ArmShared>> {
         lock(&self.arms).iter().find(|arm| arm.name == name).cloned()
@@ -222,32 +225,46 @@ impl Mirror {
         lock(&self.arms).clone()
     }
 
-    /// Begins observation: what production begins from now on is measured in intervals.
-    pub fn observe(&self, interval: Duration) {
+    /// Begins observation: what production begins from now on is measured in intervals, on the arms too but
+    /// for those that [`Self::join`] later.
+    pub fn observe(&self, interval: Duration, later: &[String]) {
         let interval_ns = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).max(1);
         let observing = Observing { from_ns: now_ns(), interval_ns };
         *lock(&self.observing) = Some((observing, 0));
         lock(&self.ingest.recorder).observe(observing);
-        for arm in self.arms() {
-            lock(&arm.recorder).observe(observing);
+        for arm in self.arms().iter().filter(|arm| !later.contains(&arm.name)) {
+            arm.measure_from(0, observing);
         }
     }
 
-    /// The intervals that are complete on production and on every arm that is alive, each once.
+    /// An arm that came later is measured from the next interval on.
+    pub fn join(&self, name: &str) {
+        let (Some(arm), Some((observing, _))) = (self.arm(name), *lock(&self.observing)) else { return };
+        let next = now_ns().saturating_sub(observing.from_ns) / observing.interval_ns + 1;
+        arm.measure_from(next, observing);
+    }
+
+    /// The intervals that are complete on production and on every arm that is alive and measured, each once.
     pub fn take_intervals(&self) -> Vec<Interval> {
-        let arms: Vec<_> = self.arms().into_iter().filter(|arm| arm.is_alive()).collect();
+        let measured = |arm: Arc<ArmShared>| Some((arm.measured_from()?, arm));
+        let arms: Vec<_> = self.arms().into_iter().filter(|arm| arm.is_alive()).filter_map(measured).collect();
         let mut guard = lock(&self.observing);
         let Some((Observing { from_ns, interval_ns }, next)) = guard.as_mut() else { return Vec::new() };
         let recorded_ns = arms
             .iter()
-            .map(|arm| arm.recorded_until_ns())
+            .map(|(_, arm)| arm.recorded_until_ns())
             .fold(self.ingest.recorded_until_ns.load(Ordering::Acquire), u64::min);
         let complete = recorded_ns.saturating_sub(*from_ns) / *interval_ns;
         let mut taken = Vec::new();
         while *next < complete {
             let index = *next;
             let mut sides = BTreeMap::from([(PRODUCTION.to_owned(), lock(&self.ingest.recorder).take(index))]);
-            sides.extend(arms.iter().map(|arm| (arm.name.clone(), lock(&arm.recorder).take(index))));
+            for (from, arm) in &arms {
+                let side = lock(&arm.recorder).take(index);
+                if *from <= index {
+                    sides.insert(arm.name.clone(), side);
+                }
+            }
             let length_us = *interval_ns / 1000;
             taken.push(Interval { index, start_us: index * length_us, length_us, arms: sides });
             *next += 1;

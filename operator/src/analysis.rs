@@ -35,12 +35,20 @@ use self::{
 };
 pub use self::{fingerprints::Texts, totals::Counts};
 
+/// The part of the share that may be wrong that is kept for candidates that are added later. It costs the
+/// first ones 2 % of an interval's width.
+const KEPT_FOR_LATER: f64 = 0.1;
+
 /// Everything that was measured, and the differences so far. A push costs some merges of histograms;
 /// a look costs nothing. Memory does not grow with time.
 #[derive(Debug, Clone)]
 pub struct Analysis {
     criteria: Vec<Criterion>,
     differences: Vec<Difference>,
+    /// What candidates that are still to come may be wrong with.
+    alpha_left: f64,
+    /// When an arm first had a part, µs since observation began.
+    joined_us: BTreeMap<String, u64>,
     totals: BTreeMap<String, Totals>,
     /// What production did in the intervals that an arm had a part in, by arm.
     beside: BTreeMap<String, Counts>,
@@ -54,12 +62,12 @@ impl Analysis {
     /// against the baseline (A/B), at the criteria's quantiles and always at p95 of reads and writes.
     ///
     /// All intervals of an experiment together may be wrong once in twenty experiments, so each of them
-    /// has its part of that.
+    /// has its part of that, and a part is kept for candidates that are added later.
     pub fn of_experiment(spec: &ShadowExperimentSpec) -> Self {
         let criteria = criteria::of(spec);
         let candidates: Vec<&str> = spec.candidates.iter().map(|candidate| candidate.name.as_str()).collect();
         let judged = criteria.len().saturating_mul(candidates.len()).max(1);
-        let alpha = FALSE_VERDICTS / judged as f64;
+        let alpha = FALSE_VERDICTS * (1.0 - KEPT_FOR_LATER) / judged as f64;
         let pairs = std::iter::once((BASELINE, PRODUCTION)).chain(candidates.iter().map(|name| (*name, BASELINE)));
         let names = candidates.iter().map(|name| (*name).to_owned()).collect();
         Self::new(criteria.clone(), pairs, alpha, Fingerprints::new(names, alpha))
@@ -85,7 +93,36 @@ impl Analysis {
                 compared.iter().map(move |(class, quantile)| Difference::new(judged, against, *class, *quantile, alpha))
             })
             .collect();
-        Self { criteria, differences, totals: BTreeMap::new(), beside: BTreeMap::new(), fingerprints, end_us: 0 }
+        let (alpha_left, joined_us) = (FALSE_VERDICTS * KEPT_FOR_LATER, BTreeMap::new());
+        Self {
+            criteria,
+            differences,
+            alpha_left,
+            joined_us,
+            totals: BTreeMap::new(),
+            beside: BTreeMap::new(),
+            fingerprints,
+            end_us: 0,
+        }
+    }
+
+    /// A candidate that was added later. It gets half of what is left of the share that may be wrong, so
+    /// that the share of all together is kept, however many are added.
+    pub fn add_candidate(&mut self, name: &str) {
+        self.alpha_left /= 2.0;
+        let alpha = self.alpha_left / self.criteria.len().max(1) as f64;
+        let of = |(class, quantile): (StatementClass, f64)| Difference::new(name, BASELINE, class, quantile, alpha);
+        self.differences.extend(criteria::compared(&self.criteria).into_iter().map(of));
+        self.fingerprints.add_candidate(name);
+    }
+
+    /// A candidate that was removed: nothing of it counts any more.
+    pub fn remove_candidate(&mut self, name: &str) {
+        self.differences.retain(|difference| difference.judged != name);
+        self.fingerprints.remove_candidate(name);
+        self.totals.remove(name);
+        self.beside.remove(name);
+        self.joined_us.remove(name);
     }
 
     /// Takes the next interval.
@@ -94,6 +131,9 @@ impl Analysis {
             difference.push(interval);
         }
         for (name, arm) in &interval.arms {
+            if !self.joined_us.contains_key(name) {
+                self.joined_us.insert(name.clone(), interval.start_us);
+            }
             if !self.totals.contains_key(name) {
                 self.totals.insert(name.clone(), Totals::default());
             }
@@ -151,6 +191,11 @@ impl Analysis {
     /// What production did in those intervals that an arm had a part in.
     pub fn production_beside(&self, arm: &str) -> Counts {
         self.beside.get(arm).cloned().unwrap_or_default()
+    }
+
+    /// How much of the observation was over when an arm first had a part in it.
+    pub fn joined_after(&self, arm: &str) -> Duration {
+        Duration::from_micros(self.joined_us.get(arm).copied().unwrap_or(0))
     }
 
     /// Percentile curves of all sides, by class.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use understudy_crds::{
     condition::{ArmRole, ArmState, Phase},
-    experiment::{Guardrails, Schedule},
+    experiment::{Candidate, Guardrails, Schedule},
     status::ShadowExperimentStatus,
 };
 
@@ -79,9 +79,10 @@ fn nothing_left_to_compare(status: &ShadowExperimentStatus) -> bool {
     lost(ArmRole::Baseline) || lost(ArmRole::Candidate)
 }
 
-/// Every arm that is not lost has caught up.
+/// Every arm that is not lost has caught up. One that is only being made was added later: the others don't
+/// wait for it.
 fn all_level(status: &ShadowExperimentStatus) -> bool {
-    status.arms.iter().all(|arm| matches!(arm.state, ArmState::Live | ArmState::Lost))
+    status.arms.iter().all(|arm| matches!(arm.state, ArmState::Live | ArmState::Lost | ArmState::Seeding))
 }
 
 /// The guardrail that is broken, if one is. An arm that is still catching up has no lag yet that would
@@ -120,6 +121,22 @@ pub fn tripped(guardrails: &Guardrails, status: &ShadowExperimentStatus) -> Opti
         }
     }
     None
+}
+
+/// What an edit of the candidates means for the arms.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Edits {
+    /// Arms that go, by candidate.
+    pub removed: Vec<String>,
+    /// Candidates that get an arm. One that was changed is another one: its arm goes, and one comes.
+    pub added: Vec<Candidate>,
+}
+
+/// What an edit of the candidates means for the arms; whoever stays as it is is not touched.
+pub fn edits(before: &[Candidate], wanted: &[Candidate]) -> Edits {
+    let removed = before.iter().filter(|c| !wanted.contains(c)).map(|c| c.name.clone()).collect();
+    let added = wanted.iter().filter(|c| !before.contains(c)).cloned().collect();
+    Edits { removed, added }
 }
 
 /// How long the intervals of an observation are: short enough for many blocks within the minimum.
@@ -199,6 +216,28 @@ mod tests {
         ] {
             let status = status(phase, baseline, candidate);
             assert_eq!(step(&status, secs, false, verdict), expected, "{phase:?} {baseline:?} {candidate:?} {secs}");
+        }
+    }
+
+    #[test]
+    fn an_edit_touches_those_only_that_were_edited() {
+        let candidate = |name: &str, memory: &str| Candidate {
+            name: name.into(),
+            parameters: BTreeMap::from([("work_mem".to_owned(), memory.to_owned())]),
+            ..Candidate::default()
+        };
+        let (a, b, other_b, c) =
+            (candidate("a", "1MB"), candidate("b", "1MB"), candidate("b", "2MB"), candidate("c", "1MB"));
+        for (before, wanted, removed, added) in [
+            (vec![&a], vec![&a], vec![], vec![]),
+            (vec![&a], vec![&b, &a], vec![], vec![&b]),
+            (vec![&a, &b], vec![&b], vec!["a"], vec![]),
+            (vec![&a, &b], vec![&a, &other_b], vec!["b"], vec![&other_b]),
+            (vec![&a, &b], vec![&c], vec!["a", "b"], vec![&c]),
+        ] {
+            let own = |list: Vec<&Candidate>| list.into_iter().cloned().collect::<Vec<_>>();
+            let found = edits(&own(before), &own(wanted));
+            assert_eq!(found, Edits { removed: removed.into_iter().map(String::from).collect(), added: own(added) });
         }
     }
 

@@ -5,10 +5,10 @@
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
-use understudy_crds::condition::ArmRole;
+use understudy_crds::{condition::ArmRole, experiment::Candidate};
 use understudy_mirror::stream::Address;
 
-use crate::error::UserError;
+use crate::error::{ErrorKind, Side, UserError};
 
 pub mod kubernetes;
 pub mod local;
@@ -41,8 +41,17 @@ pub struct ArmEndpoint {
     pub text: String,
 }
 
+/// Candidates that were edited while an experiment runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Edited {
+    /// All that there shall be.
+    pub candidates: Vec<Candidate>,
+    /// What whoever edits them calls this version of them.
+    pub version: String,
+}
+
 /// What a platform does for an experiment, in this order.
-pub trait Platform: Send + Sync {
+pub trait Platform: Send + Sync + Sized + 'static {
     /// Its name in reports.
     const NAME: &'static str;
     /// Whether every client session has to pass the mirror before the cut, the idle ones too. Where
@@ -63,8 +72,8 @@ pub trait Platform: Send + Sync {
         names: Names,
     ) -> impl Future<Output = Result<Session, UserError>> + Send;
 
-    /// Makes a clone for every arm, side by side as far as the worker allows, and waits until all of
-    /// them follow the worker.
+    /// Makes a clone for every arm that has none yet, side by side, and waits until all of them follow the
+    /// worker.
     fn seed(&mut self, progress: OnProgress) -> impl Future<Output = Result<(), UserError>> + Send;
 
     /// Opens what the cut needs and pauses the clones. From here on WAL piles up on them: cut soon.
@@ -95,6 +104,32 @@ pub trait Platform: Send + Sync {
 
     /// Why an arm's server has ended, for those that have, by the arm's name.
     fn dead_arms(&self) -> impl Future<Output = Vec<(String, UserError)>> + Send;
+
+    /// The candidates that somebody asks for now, when that has changed since it was last looked. Where
+    /// candidates can't be edited, nobody does.
+    fn edited(&mut self) -> Option<Edited> {
+        None
+    }
+
+    /// Waits until there is something new in [`Self::edited`].
+    fn until_edited(&self) -> impl Future<Output = ()> + Send + use<Self> {
+        std::future::pending()
+    }
+
+    /// Takes in a candidate that was added before the first cut: it is seeded with the others.
+    fn admit(&mut self, _candidate: &Candidate) {}
+
+    /// A platform of one arm, for a candidate that was added: it is seeded and cut by itself.
+    fn newcomer(&self, candidate: &Candidate) -> impl Future<Output = Result<Self, UserError>> + Send + use<Self> {
+        let what = format!("{} can't be added while the experiment runs", candidate.name);
+        async { Err(UserError::new(ErrorKind::Unfit, Side::Host, what)) }
+    }
+
+    /// Takes a newcomer's arm among its own, once that plays.
+    fn welcome(&mut self, _newcomer: Self) {}
+
+    /// Forgets an arm.
+    fn dismiss(&mut self, _arm: &str) {}
 
     /// Puts a candidate on the worker, checks it, and takes it back when the check fails. The worker
     /// is restarted only by `restart`, where there is one.

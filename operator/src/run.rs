@@ -6,6 +6,7 @@
 
 pub mod control;
 pub mod cutting;
+mod editing;
 mod finish;
 mod observing;
 mod promoting;
@@ -259,7 +260,9 @@ impl<P: Platform> Run<'_, P> {
         self.state.enter(Phase::Cloning);
         let mut halted = self.halted.clone();
         let prepared = async {
-            self.seed(companion).await?;
+            while !self.seed(companion).await? {
+                self.edit_before_the_cut();
+            }
             let made = self.cut().await?;
             self.start_arms(made).await
         };
@@ -270,7 +273,8 @@ impl<P: Platform> Run<'_, P> {
         }
     }
 
-    async fn seed(&mut self, companion: &impl Companion) -> Result<(), UserError> {
+    /// `false`: the candidates were edited meanwhile.
+    async fn seed(&mut self, companion: &impl Companion) -> Result<bool, UserError> {
         let step = self.options.screen.step("clones");
         let before = companion.transactions();
         let (sender, mut copied) = tokio::sync::mpsc::unbounded_channel();
@@ -280,11 +284,13 @@ impl<P: Platform> Run<'_, P> {
         });
         let mut arms = BTreeMap::new();
         let bytes = self.platform.facts().data_bytes;
+        let edited = self.platform.until_edited();
         let seeding = self.platform.seed(on_progress);
-        tokio::pin!(seeding);
+        tokio::pin!(seeding, edited);
         loop {
             tokio::select! {
                 result = &mut seeding => break result?,
+                () = &mut edited => return Ok(false),
                 Some((arm, now)) = copied.recv() => {
                     arms.insert(arm, (now.done_bytes, now.total_bytes));
                     let (done, total) = arms.values().fold((0, 0), |(d, t), (done, total)| (d + done, t + total));
@@ -299,7 +305,7 @@ impl<P: Platform> Run<'_, P> {
         }
         step.done(&message);
         self.state.event("clones", &message);
-        Ok(())
+        Ok(true)
     }
 
     async fn cut(&mut self) -> Result<CutMade, UserError> {

@@ -19,7 +19,7 @@ use super::entry::Entry;
 use crate::{
     capture::exchange::{SessionId, SessionInfo},
     clock::now_ns,
-    measure::recorder::Recorder,
+    measure::recorder::{Observing, Recorder},
 };
 
 pub mod driver;
@@ -46,6 +46,8 @@ pub struct ArmShared {
     pub name: String,
     /// What it is for.
     pub role: ArmRole,
+    /// Its place among the arms that play at the same time; it starts statements a little after those before.
+    pub slot: u32,
     /// What it is still to take in. Bounded by the memory budget, to which every entry is charged.
     pub queue: SegQueue<ArmEvent>,
     /// What it measured.
@@ -57,6 +59,8 @@ pub struct ArmShared {
     oldest_ns: AtomicU64,
     /// Everything that production began before is recorded here, ns.
     recorded_until_ns: AtomicU64,
+    /// The first interval in which it is measured; `u64::MAX`: it is not measured.
+    measured_from: AtomicU64,
     /// Exchanges that production began at this moment or later wait, ns.
     pub hold_from_ns: AtomicU64,
     /// Everything before the hold has been played.
@@ -86,10 +90,11 @@ pub struct ArmCounts {
 
 impl ArmShared {
     /// An arm that has not begun.
-    pub fn new(name: &str, role: ArmRole) -> Arc<Self> {
+    pub fn new(name: &str, role: ArmRole, slot: u32) -> Arc<Self> {
         Arc::new(Self {
             name: name.to_owned(),
             role,
+            slot,
             queue: SegQueue::new(),
             recorder: Mutex::default(),
             counts: Mutex::default(),
@@ -97,6 +102,7 @@ impl ArmShared {
             outstanding: AtomicU64::new(0),
             oldest_ns: AtomicU64::new(u64::MAX),
             recorded_until_ns: AtomicU64::new(0),
+            measured_from: AtomicU64::new(u64::MAX),
             hold_from_ns: AtomicU64::new(u64::MAX),
             held: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -133,6 +139,17 @@ impl ArmShared {
     /// Everything that production began before is recorded here, ns.
     pub fn recorded_until_ns(&self) -> u64 {
         self.recorded_until_ns.load(Ordering::Acquire)
+    }
+
+    /// It is measured from this interval on, the partial one before it included.
+    pub fn measure_from(&self, interval: u64, observing: Observing) {
+        lock(&self.recorder).observe(observing);
+        self.measured_from.store(interval, Ordering::Release);
+    }
+
+    /// The first interval in which it is measured, if it is.
+    pub fn measured_from(&self) -> Option<u64> {
+        Some(self.measured_from.load(Ordering::Acquire)).filter(|from| *from != u64::MAX)
     }
 
     /// How far it is behind production.

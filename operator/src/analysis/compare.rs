@@ -56,6 +56,12 @@ impl Difference {
         }
     }
 
+    /// The share of experiments in which it may be wrong.
+    #[cfg(test)]
+    pub(super) fn alpha(&self) -> f64 {
+        self.tracker.sequence.alpha()
+    }
+
     /// What is known now, `conclusive` left open.
     pub(super) fn comparison(&self) -> Option<Comparison> {
         let Effect { delta, low, high } = self.tracker.effect()?;

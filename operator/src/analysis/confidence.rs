@@ -89,6 +89,12 @@ impl MeanSequence {
         }
     }
 
+    /// How often the interval may miss the mean.
+    #[cfg(test)]
+    pub fn alpha(&self) -> f64 {
+        self.alpha
+    }
+
     /// Takes the next value. Values that are not finite are left out.
     pub fn push(&mut self, value: f64) {
         if !value.is_finite() {

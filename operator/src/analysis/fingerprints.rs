@@ -68,6 +68,18 @@ impl Fingerprints {
         Self { capacity: TRACKED, alpha, candidates, tracked: HashMap::new(), other: Tracked::default() }
     }
 
+    pub(super) fn add_candidate(&mut self, name: &str) {
+        self.candidates.push(name.to_owned());
+    }
+
+    pub(super) fn remove_candidate(&mut self, name: &str) {
+        self.candidates.retain(|candidate| candidate != name);
+        for tracked in self.tracked.values_mut().chain(std::iter::once(&mut self.other)) {
+            tracked.by_arm.remove(name);
+            tracked.effects.remove(name);
+        }
+    }
+
     pub(super) fn push(&mut self, interval: &Interval) {
         let spent = interval.arms.get(PRODUCTION).map(|arm| &arm.fingerprints);
         for (fingerprint, service) in spent.into_iter().flatten() {

@@ -97,6 +97,37 @@ fn an_arm_that_joins_late_is_held_against_what_production_did_since() {
 }
 
 #[test]
+fn a_candidate_that_is_added_later_has_a_smaller_share_of_what_may_be_wrong() {
+    let mut analysis = Analysis::of_experiment(&spec(&["index"]));
+    let given = |analysis: &Analysis| analysis.differences.iter().map(compare::Difference::alpha).sum::<f64>();
+    // The A/A comparison declares nothing about a candidate.
+    let judged =
+        |analysis: &Analysis| given(analysis) - analysis.differences[..2].iter().map(compare::Difference::alpha).sum::<f64>();
+    let mut all = judged(&analysis);
+    for round in 0..20 {
+        let name = format!("again-{round}");
+        let before = judged(&analysis);
+        analysis.add_candidate(&name);
+        all += judged(&analysis) - before;
+        analysis.remove_candidate(&name);
+    }
+    assert!(all <= FALSE_VERDICTS + 1e-12 && all > 0.99 * FALSE_VERDICTS, "{all}");
+}
+
+#[test]
+fn a_removed_candidate_leaves_nothing_and_another_may_have_its_name() {
+    let mut analysis = Analysis::of_experiment(&spec(&["index"]));
+    observe(&mut analysis, 60);
+    analysis.remove_candidate("index");
+    assert!(analysis.comparisons().iter().all(|c| c.candidate != "index"));
+    assert_eq!(analysis.counts("index").all(), 0);
+    analysis.add_candidate("index");
+    assert_eq!(analysis.joined_after("index"), Duration::ZERO);
+    analysis.push(&second(60, &[(PRODUCTION, arm(50, 100, 0, 1)), ("index", arm(50, 100, 0, 1))]));
+    assert_eq!(analysis.joined_after("index"), Duration::from_secs(60));
+}
+
+#[test]
 fn silence_makes_no_comparison_and_no_panic() {
     let mut analysis = Analysis::of_experiment(&spec(&["index"]));
     for index in 0..100 {

@@ -145,6 +145,10 @@ impl<'a> Judge<'a> {
         if let Some(message) = sanity::behind(arm) {
             return found(None, VerdictReason::NotConclusive, message);
         }
+        let observed = self.checks.elapsed.saturating_sub(arm.joined_after);
+        if observed < self.spec.schedule.minimum.duration() {
+            return found(None, VerdictReason::TooFewSamples, message::too_early(observed, self.spec));
+        }
         let decided: Vec<Decided<'_>> =
             self.criteria.iter().map(|criterion| self.decided(candidate, criterion)).collect();
         let any = |wanted: fn(&Decided<'_>) -> bool| decided.iter().any(wanted);

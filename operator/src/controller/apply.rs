@@ -85,6 +85,13 @@ async fn one(context: &Context, world: &World, mirror: &Mirror, action: Action) 
             }
         }
         Action::KeepReport(phase) => keep_report(context, world, mirror, phase).await?,
+        Action::TellCandidates(notice) => {
+            if let Some(mirror) = mirror
+                && let Err(error) = mirror.candidates(&notice).await
+            {
+                tracing::info!(experiment = %name, %error, "the mirror could not be told about the candidates");
+            }
+        }
         Action::Announce(notice) => {
             if let Some(mirror) = mirror
                 && let Err(error) = mirror.announce(&notice).await

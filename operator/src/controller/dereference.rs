@@ -24,6 +24,7 @@ use understudy_crds::{
     condition::{ConditionStatus, ConditionType, Phase},
     experiment::StatefulSetTarget,
     labels::{ARM, REVISION},
+    pods::MirrorSays,
 };
 
 use super::{
@@ -110,14 +111,14 @@ async fn hear(
         return MirrorSaid::default();
     }
     let (healthy, status) = tokio::join!(client.is_healthy(), client.status());
-    let status = match status {
-        Ok(status) => Some(Box::new(status)),
+    let (status, candidates) = match status {
+        Ok(MirrorSays { candidates, status }) => (Some(Box::new(status)), candidates),
         Err(error) => {
             tracing::debug!(experiment = %experiment.name_any(), %error, "the mirror's status can't be had");
-            None
+            (None, String::new())
         }
     };
-    MirrorSaid { healthy: Some(healthy), silent: context.heard(experiment, healthy), status }
+    MirrorSaid { healthy: Some(healthy), silent: context.heard(experiment, healthy), status, candidates }
 }
 
 #[derive(Default)]

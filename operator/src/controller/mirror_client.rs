@@ -17,10 +17,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
-use understudy_crds::{
-    ShadowExperimentStatus,
-    pods::{CONTROL_PORT, HEALTH_PORT, PromotionNotice},
-};
+use understudy_crds::pods::{CONTROL_PORT, CandidatesNotice, HEALTH_PORT, MirrorSays, PromotionNotice};
 
 use super::objects::tls::{CA, OPERATOR};
 
@@ -83,7 +80,7 @@ impl MirrorClient {
     }
 
     /// What it says.
-    pub async fn status(&self) -> Result<ShadowExperimentStatus, MirrorError> {
+    pub async fn status(&self) -> Result<MirrorSays, MirrorError> {
         let body = self.control("GET", "/v1/status", Bytes::new()).await?;
         Ok(serde_json::from_slice(&body)?)
     }
@@ -101,6 +98,12 @@ impl MirrorClient {
     /// Stops mirroring; what clients do goes on.
     pub async fn halt(&self) -> Result<(), MirrorError> {
         self.control("POST", "/v1/halt", Bytes::new()).await.map(drop)
+    }
+
+    /// Tells it which candidates there shall be.
+    pub async fn candidates(&self, notice: &CandidatesNotice) -> Result<(), MirrorError> {
+        let body = Bytes::from(serde_json::to_vec(notice)?);
+        self.control("POST", "/v1/candidates", body).await.map(drop)
     }
 
     /// Tells it about the promotion.

@@ -15,7 +15,7 @@ use kube::ResourceExt;
 use understudy_crds::{
     condition::{ArmState, ConditionReason, ConditionStatus, ConditionType, Outcome, Phase},
     labels::{FINALIZER, ROUTING},
-    pods::{PromotionNotice, PromotionState},
+    pods::{CandidatesNotice, PromotionNotice, PromotionState},
     status::ShadowExperimentStatus,
 };
 
@@ -58,6 +58,8 @@ pub enum Action {
     ReleaseMirror,
     /// Keep the report that the mirror wrote in this phase.
     KeepReport(Phase),
+    /// Tell the mirror which candidates there shall be.
+    TellCandidates(CandidatesNotice),
     /// Tell the mirror about the promotion.
     Announce(PromotionNotice),
     /// Write down that a rollout begins.
@@ -158,17 +160,13 @@ impl Planner<'_> {
     fn go_on(&mut self, settings: &Settings) -> Again {
         let begun = self.draft.phase != Phase::Pending || self.world.ours.mirror.is_some();
         match examine(self.world) {
-            Ok(fit) => match self.candidates_edited(&fit, settings) {
-                None => {
-                    let message = "the worker is fit for it";
-                    self.draft.set(ConditionType::Accepted, true, ConditionReason::AsPlanned, message);
-                    self.make(&fit, settings, begun);
-                }
-                Some(refusal) => {
-                    self.say_once(&refusal);
-                    self.draft.refuse(&refusal);
-                }
-            },
+            Ok(fit) => {
+                let edited = self.tell_candidates(&fit);
+                let message =
+                    if edited { "the edited candidates are on their way" } else { "the worker is fit for it" };
+                self.draft.set(ConditionType::Accepted, true, ConditionReason::AsPlanned, message);
+                self.make(&fit, settings, begun, edited);
+            }
             Err(refusal) => {
                 self.draft.refuse(&refusal);
                 if !begun {
@@ -196,29 +194,27 @@ impl Planner<'_> {
         Again::Soon
     }
 
-    /// Why the arms stay as they are, if the candidates were edited: a mirror that has begun knows the
-    /// arms that it began with, and no others yet.
-    fn candidates_edited(&self, fit: &Fit<'_>, settings: &Settings) -> Option<Refusal> {
-        let said = self.world.mirror.status.as_ref().filter(|_| !is_over(self.draft.phase))?;
-        let mut wanted = objects::wanted(fit, settings);
-        wanted.retain(|object| object.kind == Kind::Pod && object.arm.is_some());
-        let changed = self.world.ours.objects.iter().any(|((kind, name), found)| {
-            *kind == Kind::Pod
-                && found.arm.is_some()
-                && !wanted.iter().any(|object| object.name == *name && object.revision == found.revision)
-        });
-        let knows = |arm: Option<&str>| said.arms.iter().any(|known| Some(known.name.as_str()) == arm);
-        let added = !said.arms.is_empty() && wanted.iter().any(|object| !knows(object.arm.as_deref()));
-        (changed || added).then(|| Refusal {
-            reason: ConditionReason::InvalidSpec,
-            message: "spec.candidates: changing them while an experiment runs is not supported yet; its arms stay as \
-                      they are. Make another experiment"
-                .to_owned(),
-        })
+    /// Whether the mirror does not work with these candidates yet; it is told.
+    fn tell_candidates(&mut self, fit: &Fit<'_>) -> bool {
+        let mirror = &self.world.mirror;
+        if self.world.ours.mirror.is_none() || is_over(self.draft.phase) {
+            return false;
+        }
+        let wanted = objects::config::candidates(fit, &objects::arms(fit));
+        if mirror.status.is_none() {
+            // One that is silent may still work with others.
+            return true;
+        }
+        let edited = mirror.candidates != wanted.version;
+        if edited {
+            self.actions.push(Action::TellCandidates(wanted));
+        }
+        edited
     }
 
-    /// What is missing is made, what is not wanted any more is removed.
-    fn make(&mut self, fit: &Fit<'_>, settings: &Settings, begun: bool) {
+    /// What is missing is made, what is not wanted any more is removed. While the mirror may still play to arms
+    /// that were `edited` away, they are left alone.
+    fn make(&mut self, fit: &Fit<'_>, settings: &Settings, begun: bool, edited: bool) {
         let world = self.world;
         if is_over(self.draft.phase) {
             return;
@@ -240,7 +236,9 @@ impl Planner<'_> {
             .filter_map(|object| object.arm.as_deref())
             .collect();
         let unwanted = |arm: &str| replaced.contains(&arm) || !objects::arms(fit).iter().any(|a| a.name == arm);
-        self.remove_arms(unwanted);
+        if !edited {
+            self.remove_arms(unwanted);
+        }
         for object in &wanted {
             // What is being replaced is made anew when the old one is gone.
             if object.arm.as_deref().is_some_and(|arm| replaced.contains(&arm)) {

@@ -113,4 +113,6 @@ pub struct MirrorSaid {
     pub silent: u32,
     /// Its status.
     pub status: Option<Box<ShadowExperimentStatus>>,
+    /// The version of the candidates that its arms are of, where it has a status.
+    pub candidates: String,
 }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_postgres::Config;
 use understudy_crds::{
     experiment::Candidate,
-    pods::{ArmPeer, POSTGRES_PORT},
+    pods::{ArmPeer, CandidatesNotice, POSTGRES_PORT},
 };
 use understudy_mirror::stream::Address;
 
@@ -23,7 +23,7 @@ use self::{
     protocol::{AgentState, AtTheCut, Order},
 };
 use super::{
-    ArmEndpoint, OnProgress, Platform,
+    ArmEndpoint, Edited, OnProgress, Platform,
     local::{
         cut::CutProbe,
         cut_probe::CutProber,
@@ -68,7 +68,17 @@ pub struct KubernetesPlatform {
     candidates: Vec<Candidate>,
     prober: Option<CutProber>,
     hold: Option<WalHold>,
-    promotion: watch::Receiver<PromotionWord>,
+    tls: Arc<ClientConfig>,
+    word: Word,
+}
+
+/// What the operator says while the experiment runs.
+#[derive(Clone)]
+pub struct Word {
+    /// What becomes of the promotion.
+    pub promotion: watch::Receiver<PromotionWord>,
+    /// The candidates that there shall be.
+    pub candidates: watch::Receiver<CandidatesNotice>,
 }
 
 impl KubernetesPlatform {
@@ -79,16 +89,19 @@ impl KubernetesPlatform {
         arms: &[ArmPeer],
         candidates: Vec<Candidate>,
         tls: Arc<ClientConfig>,
-        promotion: watch::Receiver<PromotionWord>,
+        word: Word,
     ) -> Result<Self, UserError> {
         let session = worker.connect().await?;
         let facts = WorkerFacts::read(&session).await?;
         let agents = arms.iter().map(|arm| Agent::new(arm, Arc::clone(&tls))).collect();
-        Ok(Self { worker, facts, run, agents, candidates, prober: None, hold: None, promotion })
+        Ok(Self { worker, facts, run, agents, candidates, prober: None, hold: None, tls, word })
     }
 
     async fn seed_one(&self, agent: &Agent, progress: &OnProgress) -> Result<(), UserError> {
-        agent.order(&Order::Seed).await?;
+        // One that was told before others were edited goes on.
+        if agent.until(POLL, None, |state| Some(*state == AgentState::Waiting)).await? {
+            agent.order(&Order::Seed).await?;
+        }
         agent
             .until(POLL, None, |state| {
                 if let Some(now) = state.progress() {
@@ -150,13 +163,20 @@ impl Platform for KubernetesPlatform {
     async fn seed(&mut self, progress: OnProgress) -> Result<(), UserError> {
         // WAL is not kept for pods that nobody has room for.
         try_join_all(self.agents.iter().map(|agent| agent.until(POLL, None, |_| Some(())))).await?;
-        let hold = WalHold::take(&self.worker, &self.run, self.agents.len(), MOST_HELD_WAL_BYTES).await?;
-        let result = tokio::select! {
-            result = self.seed_all(&progress) => result,
-            error = hold.gave_up() => Err(error),
+        if self.hold.is_none() {
+            let clones = self.agents.len();
+            self.hold = Some(WalHold::take(&self.worker, &self.run, clones, MOST_HELD_WAL_BYTES).await?);
+        }
+        let gave_up = async {
+            match &self.hold {
+                Some(hold) => hold.gave_up().await,
+                None => std::future::pending().await,
+            }
         };
-        self.hold = Some(hold);
-        result
+        tokio::select! {
+            result = self.seed_all(&progress) => result,
+            error = gave_up => Err(error),
+        }
     }
 
     async fn prepare_cut(&mut self) -> Result<(), UserError> {
@@ -220,10 +240,54 @@ impl Platform for KubernetesPlatform {
         join_all(looks).await.into_iter().flatten().collect()
     }
 
+    fn edited(&mut self) -> Option<Edited> {
+        // Whoever could say more may be gone: then nothing has changed.
+        let changed = self.word.candidates.has_changed().unwrap_or(false);
+        let CandidatesNotice { candidates, version, arms: _ } =
+            changed.then(|| self.word.candidates.borrow_and_update().clone())?;
+        Some(Edited { candidates, version })
+    }
+
+    fn until_edited(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut candidates = self.word.candidates.clone();
+        async move {
+            if candidates.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn admit(&mut self, candidate: &Candidate) {
+        let peer = self.word.candidates.borrow().arms.iter().find(|arm| arm.name == candidate.name).cloned();
+        self.agents.extend(peer.map(|peer| Agent::new(&peer, Arc::clone(&self.tls))));
+        self.candidates.push(candidate.clone());
+    }
+
+    fn newcomer(&self, candidate: &Candidate) -> impl Future<Output = Result<Self, UserError>> + Send + use<> {
+        let peer = self.word.candidates.borrow().arms.iter().find(|arm| arm.name == candidate.name).cloned();
+        let (worker, run, candidate) = (self.worker.clone(), self.run.clone(), candidate.clone());
+        let (tls, word) = (Arc::clone(&self.tls), self.word.clone());
+        async move {
+            let missing = || UserError::new(ErrorKind::Missing, Side::Arm, format!("{} has no pod", candidate.name));
+            let arms = [peer.ok_or_else(missing)?];
+            Self::open(worker, run, &arms, vec![candidate], tls, word).await
+        }
+    }
+
+    fn welcome(&mut self, newcomer: Self) {
+        self.agents.extend(newcomer.agents);
+        self.candidates.extend(newcomer.candidates);
+    }
+
+    fn dismiss(&mut self, arm: &str) {
+        self.agents.retain(|agent| agent.name != arm);
+        self.candidates.retain(|candidate| candidate.name != arm);
+    }
+
     /// Others promote; this waits until it is done. One that is taken back is theirs to tell: what was
     /// measured stays as it is, and the pod goes with the experiment.
     async fn promote(&self, _: &str, _: Option<RestartWorker<'_>>) -> Result<Promoted, UserError> {
-        let mut word = self.promotion.clone();
+        let mut word = self.word.promotion.clone();
         match word.wait_for(|word| *word == PromotionWord::Done).await {
             Ok(_) => Ok(Promoted::default()),
             Err(_) => Err(UserError::new(ErrorKind::Cancelled, Side::Host, "nobody says how the promotion went")),

@@ -18,7 +18,7 @@ pub async fn main(config: &Path) -> Result<(), PodError> {
     let tls = Identity::read(Path::new(TLS_DIR))?.server()?;
     let listener = http::listen(AGENT_PORT).await?;
     tracing::info!(experiment = document.experiment, arm = document.arm, "the agent waits for orders");
-    let (agent, orders) = Agent::new();
+    let (agent, orders) = Agent::new(&document.revision);
     let (alive, ready) = (Arc::clone(&agent), Arc::clone(&agent));
     health::serve(health::at_once(move || alive.well()), health::at_once(move || ready.well()), Router::new()).await?;
     let served = tokio::spawn(http::serve(listener, tls, agent::router(Arc::clone(&agent))));

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use understudy_crds::{
     ShadowExperiment,
     condition::{ConditionReason, ConditionType, Phase},
-    pods::{CONTROL_PORT, MirrorPod, SCRATCH_DIR, TLS_DIR},
+    pods::{CONTROL_PORT, CandidatesNotice, MirrorPod, SCRATCH_DIR, TLS_DIR},
 };
 use understudy_mirror::mirror::Mirror;
 
@@ -41,7 +41,8 @@ pub async fn main(config: &Path) -> Result<(), PodError> {
     let (halt, _) = watch::channel(false);
     let state = State::new(Arc::clone(&mirror), run::arms(&experiment), halt);
     let out = Path::new(SCRATCH_DIR).join("results");
-    let control = Control::new(state.clone(), out.clone());
+    state.took_candidates(&document.candidates);
+    let control = Control::new(state.clone(), candidates(&document), out.clone());
     let listener = http::listen(CONTROL_PORT).await?;
     tokio::spawn(http::serve(listener, identity.server()?, control.router()));
     let (address, behind) = (mirror.address, (document.worker.host.clone(), worker.port()));
@@ -76,6 +77,15 @@ fn experiment(document: &MirrorPod) -> ShadowExperiment {
     ShadowExperiment { metadata, spec: document.spec.clone(), status: None }
 }
 
+/// The candidates to begin with.
+fn candidates(document: &MirrorPod) -> CandidatesNotice {
+    CandidatesNotice {
+        version: document.candidates.clone(),
+        candidates: document.spec.candidates.clone(),
+        arms: document.arms.clone(),
+    }
+}
+
 #[expect(clippy::too_many_arguments, reason = "all of what the pod has, once")]
 async fn conduct(
     document: &MirrorPod,
@@ -90,8 +100,7 @@ async fn conduct(
     run::prepare_directory(out)?;
     let tag = RunTag::of_experiment(&document.namespace, &document.experiment);
     let candidates = document.spec.candidates.clone();
-    let mut platform =
-        KubernetesPlatform::open(worker, tag, &document.arms, candidates, tls, control.promotion()).await?;
+    let mut platform = KubernetesPlatform::open(worker, tag, &document.arms, candidates, tls, control.word()).await?;
     let options = Options {
         promotion: Deciding::Others { decided: control.decided(), patience: plan::promotion_window() },
         experiment,

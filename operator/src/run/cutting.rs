@@ -78,9 +78,17 @@ pub async fn make<P: Platform>(
     arms: &[(String, ArmRole)],
     max_pause: Duration,
 ) -> Result<CutMade, UserError> {
-    let made = attempts(platform, mirror, arms, max_pause).await;
-    mirror.release_cut();
-    made
+    let _released = Released(mirror);
+    attempts(platform, mirror, arms, max_pause).await
+}
+
+/// What was kept for the cut is let go of when this is dropped, also when the cut is given up half-way.
+struct Released<'a>(&'a Mirror);
+
+impl Drop for Released<'_> {
+    fn drop(&mut self) {
+        self.0.release_cut();
+    }
 }
 
 async fn attempts<P: Platform>(

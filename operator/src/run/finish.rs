@@ -74,6 +74,12 @@ impl Books {
         })
     }
 
+    /// The candidates were edited: the report is about those that there are. What the store keeps as asked
+    /// for is what was asked for first.
+    pub(super) fn edited(&mut self, experiment: &ShadowExperiment) {
+        self.experiment.clone_from(experiment);
+    }
+
     /// Observation begins now: the interval logs count from here.
     pub(super) fn observation_began(&mut self) {
         let name = self.experiment.metadata.name.clone().unwrap_or_default();

@@ -9,7 +9,7 @@ use understudy_crds::{
     status::Verdict,
 };
 
-use super::{Run, cutting, finish::Books, observed};
+use super::{Run, cutting, editing::Newcomers, finish::Books, observed};
 use crate::{
     analysis::{
         Analysis,
@@ -30,12 +30,14 @@ impl<P: Platform> Run<'_, P> {
     /// Observes until there is a verdict. `None`: halted.
     pub(super) async fn observe(&mut self, books: &mut Books) -> Result<Option<Analysis>, UserError> {
         let spec = self.options.experiment.spec.clone();
+        books.edited(&self.options.experiment);
         let criteria = self.criteria();
         let mut analysis = Analysis::of_experiment(&spec);
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut halted = self.halted.clone();
         let (mut looks, mut leaking) = (0_u32, BTreeSet::new());
+        let mut newcomers = Newcomers::new();
         let catching_up = self.options.screen.step("caught up");
         let mut catching_up = Some(catching_up);
         loop {
@@ -52,6 +54,7 @@ impl<P: Platform> Run<'_, P> {
             if looks.is_multiple_of(LOOKS_PER_LEAK_SEARCH) {
                 self.search_leaks(&mut leaking).await?;
             }
+            self.edit(&mut newcomers, &mut analysis, books);
             let intervals = self.mirror.take_intervals();
             for interval in &intervals {
                 analysis.push(interval);
@@ -76,7 +79,7 @@ impl<P: Platform> Run<'_, P> {
                         step.done(&format!("{played} exchanges replayed, {lost} lost"));
                     }
                     if phase == Phase::Observing {
-                        self.mirror.observe(plan::interval(&spec.schedule));
+                        self.mirror.observe(plan::interval(&spec.schedule), &newcomers.names());
                         books.observation_began();
                     }
                     self.state.enter(phase);
@@ -84,6 +87,7 @@ impl<P: Platform> Run<'_, P> {
                 Next::Conclude(tripped) => {
                     drop(catching_up.take());
                     self.conclude(&analysis, tripped);
+                    newcomers.stop(&self.mirror);
                     self.options.screen.live(&self.state.status(), &criteria, self.moment());
                     self.options.screen.live_done("observed", &observed(&analysis));
                     books.concluded(&self.state, &self.mirror, &analysis).await?;

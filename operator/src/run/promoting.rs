@@ -65,7 +65,7 @@ impl<P: Platform> Run<'_, P> {
         let spec = self.options.experiment.spec.clone();
         let (least, most) = plan::outcome_time(&spec.schedule);
         let step = self.options.screen.step("outcome");
-        self.mirror.observe(plan::interval(&spec.schedule));
+        self.mirror.observe(plan::interval(&spec.schedule), &[]);
         let mut after = Analysis::of_promotion(&spec);
         let began = Instant::now();
         let (mut found, judged) = (Vec::new(), criteria::of(&spec));

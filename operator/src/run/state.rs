@@ -26,7 +26,9 @@ struct Known {
     conditions: Vec<Condition>,
     endpoints: BTreeMap<String, String>,
     cut: Option<CutStatus>,
-    planned: Vec<(String, ArmRole)>,
+    planned: Vec<Planned>,
+    /// The candidates that the run works with, as whoever edits them calls this version of them.
+    candidates: String,
     comparisons: Vec<Comparison>,
     verdict: Option<Verdict>,
     outcomes: Vec<PromotionOutcome>,
@@ -34,6 +36,17 @@ struct Known {
     timeline: Vec<TimelineEvent>,
     /// Once concluded, the numbers of the observation stay as they are.
     frozen: Option<ShadowExperimentStatus>,
+}
+
+/// An arm that the mirror need not know yet.
+#[derive(Debug)]
+struct Planned {
+    name: String,
+    role: ArmRole,
+    /// Why there will be no such arm.
+    lost: Option<String>,
+    /// Where it left the WAL, when that was later than the others.
+    cut: Option<CutStatus>,
 }
 
 /// A running experiment, as others see it. Copies are the same experiment.
@@ -47,6 +60,7 @@ pub struct State {
 impl State {
     /// An experiment whose arms have not been made yet.
     pub fn new(mirror: Arc<Mirror>, planned: Vec<(String, ArmRole)>, halt: watch::Sender<bool>) -> Self {
+        let planned = planned.into_iter().map(|(name, role)| Planned { name, role, lost: None, cut: None }).collect();
         let known = Known { planned, phase_since: Some(Instant::now()), ..Known::default() };
         Self { mirror, known: Arc::new(Mutex::new(known)), halt }
     }
@@ -82,6 +96,45 @@ impl State {
         let mut known = self.known();
         known.cut = Some(cut);
         known.endpoints = endpoints;
+    }
+
+    /// A candidate gets an arm while the experiment runs.
+    pub fn arm_added(&self, name: &str) {
+        let planned = Planned { name: name.to_owned(), role: ArmRole::Candidate, lost: None, cut: None };
+        self.known().planned.push(planned);
+    }
+
+    /// A candidate's arm is forgotten.
+    pub fn arm_removed(&self, name: &str) {
+        let mut known = self.known();
+        known.planned.retain(|arm| arm.name != name);
+        known.endpoints.remove(name);
+    }
+
+    /// An arm that came later has left the WAL.
+    pub fn arm_cut(&self, name: &str, cut: CutStatus, endpoint: String) {
+        let mut known = self.known();
+        known.endpoints.insert(name.to_owned(), endpoint);
+        if let Some(arm) = known.planned.iter_mut().find(|arm| arm.name == name) {
+            arm.cut = Some(cut);
+        }
+    }
+
+    /// An arm that came later could not be made.
+    pub fn arm_failed(&self, name: &str, why: &str) {
+        if let Some(arm) = self.known().planned.iter_mut().find(|arm| arm.name == name) {
+            arm.lost = Some(why.to_owned());
+        }
+    }
+
+    /// The run works with this version of the candidates.
+    pub fn took_candidates(&self, version: &str) {
+        version.clone_into(&mut self.known().candidates);
+    }
+
+    /// The version of the candidates that the run works with.
+    pub fn candidates(&self) -> String {
+        self.known().candidates.clone()
     }
 
     /// The differences and the verdict so far.
@@ -135,14 +188,15 @@ impl State {
         let known = self.known();
         let mut status = known.frozen.clone().unwrap_or(measured);
         if known.frozen.is_none() {
-            for (name, role) in &known.planned {
-                if !status.arms.iter().any(|arm| arm.name == *name) {
-                    status.arms.push(seeding(name, *role));
+            for planned in &known.planned {
+                if !status.arms.iter().any(|arm| arm.name == planned.name) {
+                    status.arms.push(seeding(planned));
                 }
             }
             for arm in &mut status.arms {
+                let later = known.planned.iter().find(|planned| planned.name == arm.name).and_then(|p| p.cut.as_ref());
                 arm.endpoint = known.endpoints.get(&arm.name).cloned();
-                arm.cut.clone_from(&known.cut);
+                arm.cut = later.or(known.cut.as_ref()).cloned();
             }
             status.production.leaks = known.leaks;
         }
@@ -156,8 +210,12 @@ impl State {
     }
 }
 
-fn seeding(name: &str, role: ArmRole) -> ArmStatus {
-    understudy_mirror::shadow::arm::ArmShared::new(name, role).status()
+fn seeding(planned: &Planned) -> ArmStatus {
+    let status = understudy_mirror::shadow::arm::ArmShared::new(&planned.name, planned.role, 0).status();
+    match &planned.lost {
+        Some(why) => ArmStatus { state: ArmState::Lost, message: Some(why.clone()), ..status },
+        None => status,
+    }
 }
 
 /// The same in the few words of `kubectl get`.

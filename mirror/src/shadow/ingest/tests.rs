@@ -124,7 +124,7 @@ fn one_arm_at_a_time_is_let_go_of_for_want_of_memory() {
     let shared = shared(1000);
     let tap = Tap::new(1, 1 << 20);
     let mut ingest = Ingest::new(&shared);
-    let arms = [ArmShared::new("baseline", ArmRole::Baseline), ArmShared::new("candidate", ArmRole::Candidate)];
+    let arms = [ArmShared::new("baseline", ArmRole::Baseline, 0), ArmShared::new("candidate", ArmRole::Candidate, 1)];
     ingest.arms = arms.to_vec();
     let held = shared.budget.charge(2000);
     // The lost arm's thread has not let go of its part yet.

@@ -30,6 +30,8 @@ pub struct Checks {
 pub struct ArmCheck {
     /// `baseline`, or the candidate's name.
     pub name: String,
+    /// How much of the observation was over when it joined.
+    pub joined_after: Duration,
     /// Why it is lost, if it is.
     pub lost: Option<String>,
     /// Exchanges that should have been played and were not.
@@ -103,6 +105,7 @@ impl ArmCheck {
             .then(|| status.message.clone().unwrap_or_else(|| "no reason is known".to_owned()));
         Self {
             name: status.name.clone(),
+            joined_after: analysis.joined_after(&status.name),
             lost,
             lost_exchanges: counted(status.exchanges.lost),
             compared: counted(status.compared),

@@ -131,6 +131,18 @@ fn says(spec: &ShadowExperimentSpec, comparisons: &[Comparison], checks: &Checks
 use Outcome::{Better, Equivalent, Inconclusive, Invalid, Worse};
 
 #[test]
+fn a_candidate_that_joined_late_is_judged_after_the_minimum_of_its_own() {
+    let spec = spec();
+    let late = |secs| {
+        let joined_after = std::time::Duration::from_secs(secs);
+        arm_with(checks(), "index", |arm| arm.joined_after = joined_after)
+    };
+    let minimum = spec.schedule.minimum.duration().as_secs();
+    assert_eq!(says(&spec, &good(), &late(120 - minimum)).map(|s| s.0), Some(Outcome::Better));
+    assert_eq!(says(&spec, &good(), &late(121 - minimum)), None);
+}
+
+#[test]
 fn criteria_decide_when_all_checks_hold() {
     let read = |delta, low, high| with(&comparison("index", StatementClass::Read, delta, low, high));
     let write = |delta, low, high| with(&comparison("index", StatementClass::Write, delta, low, high));

@@ -7,11 +7,11 @@ use serde_json::json;
 use understudy_crds::{
     condition::Phase,
     experiment::LocalTarget,
-    pods::{ArmPeer, ArmPod, CREDENTIALS_DIR, MirrorPod},
+    pods::{ArmPeer, ArmPod, CREDENTIALS_DIR, CandidatesNotice, MirrorPod},
 };
 
-use super::{Kind, Object, WantedArm, object};
-use crate::controller::fit::Fit;
+use super::{Kind, Object, WantedArm, arm_revision, object};
+use crate::controller::{fit::Fit, names::fingerprint};
 
 /// The report's key in its ConfigMap.
 pub const REPORT: &str = "report.json";
@@ -39,17 +39,31 @@ pub fn worker(fit: &Fit<'_>) -> LocalTarget {
 
 /// The mirror's document.
 pub fn mirror(fit: &Fit<'_>, arms: &[WantedArm<'_>]) -> Object {
-    let peer =
-        |arm: &WantedArm<'_>| ArmPeer { name: arm.name.into(), role: arm.role, host: fit.names.arm_host(arm.name) };
+    let CandidatesNotice { version, candidates: _, arms } = candidates(fit, arms);
     let document = MirrorPod {
         experiment: fit.names.experiment.clone(),
         namespace: fit.names.namespace.clone(),
         // The kill switch is thrown over the control port, not by a file that arrives a minute later.
         spec: understudy_crds::ShadowExperimentSpec { halt: false, ..fit.experiment.spec.clone() },
         worker: worker(fit),
-        arms: arms.iter().map(peer).collect(),
+        candidates: version,
+        arms,
     };
     config_map(fit, fit.names.mirror(), None, &document)
+}
+
+/// The candidates that there shall be, and where their arms are.
+pub fn candidates(fit: &Fit<'_>, arms: &[WantedArm<'_>]) -> CandidatesNotice {
+    let peer = |arm: &WantedArm<'_>| ArmPeer {
+        name: arm.name.into(),
+        role: arm.role,
+        host: fit.names.arm_host(arm.name),
+        revision: arm_revision(arm),
+    };
+    let candidates = fit.experiment.spec.candidates.clone();
+    // Plain data with string keys always becomes JSON.
+    let version = fingerprint(&serde_json::to_string(&candidates).unwrap_or_default());
+    CandidatesNotice { version, candidates, arms: arms.iter().map(peer).collect() }
 }
 
 /// An arm's document.
@@ -59,6 +73,7 @@ pub fn arm(fit: &Fit<'_>, arm: &WantedArm<'_>) -> Object {
         namespace: fit.names.namespace.clone(),
         arm: arm.name.to_owned(),
         role: arm.role,
+        revision: arm_revision(arm),
         candidate: arm.candidate.map(|(_, candidate)| candidate.clone()),
         candidate_index: arm.candidate.map(|(index, _)| index),
         worker: worker(fit),

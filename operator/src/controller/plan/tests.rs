@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use understudy_crds::{
-    ShadowExperimentStatus,
+    Candidate, ShadowExperimentStatus,
     condition::{Outcome, VerdictReason},
     status::Verdict,
 };
@@ -29,6 +29,12 @@ fn told(world: &World) -> String {
             Action::RecordSelector(_) => "RecordSelector".to_owned(),
             Action::BeginRollout(record) => format!("BeginRollout {}", record.candidate.name),
             Action::Announce(notice) => format!("Announce {:?}", notice.state),
+            Action::TellCandidates(notice) => {
+                let host = |arm: &str| notice.arms.iter().find(|a| a.name == arm).map_or("", |a| a.host.as_str());
+                let pod = |arm: &str| host(arm).split('.').next().unwrap_or_default().to_owned();
+                let all = notice.candidates.iter().map(|c| format!("{} at {}", c.name, pod(&c.name)));
+                format!("TellCandidates {}", all.collect::<Vec<_>>().join(", ")).trim_end().to_owned()
+            }
             other => format!("{other:?}"),
         })
         .collect();
@@ -46,7 +52,8 @@ fn at_work(phase: Phase) -> World {
         .collect();
     world.ours.objects = objects;
     let status = ShadowExperimentStatus { phase, ..ShadowExperimentStatus::default() };
-    world.mirror = MirrorSaid { healthy: Some(true), silent: 0, status: Some(Box::new(status.clone())) };
+    let candidates = objects::config::candidates(&examine(&world).unwrap(), &[]).version;
+    world.mirror = MirrorSaid { healthy: Some(true), silent: 0, status: Some(Box::new(status.clone())), candidates };
     world.ours.mirror = Some(
         serde_json::from_value(json!({
             "metadata": { "name": "idx-mirror" },
@@ -145,7 +152,7 @@ fn the_kill_switch_is_thrown_before_anything_else() {
 #[test]
 fn a_mirror_that_hangs_or_dies_is_taken_out_of_the_path() {
     let mut silent = at_work(Phase::Observing);
-    silent.mirror = MirrorSaid { healthy: Some(false), silent: 2, status: None };
+    silent.mirror = MirrorSaid { healthy: Some(false), silent: 2, ..MirrorSaid::default() };
     assert_eq!(told(&silent), "Observing Soon");
     silent.mirror.silent = 3;
     insta::assert_snapshot!(told(&silent), @r"
@@ -173,25 +180,53 @@ fn a_service_that_somebody_changed_is_left_to_them() {
     ");
 }
 
+/// The mirror works with the candidates as they are asked for now.
+fn taken(mut world: World) -> World {
+    world.mirror.candidates = objects::config::candidates(&examine(&world).unwrap(), &[]).version;
+    world
+}
+
 #[test]
-fn a_candidate_that_changes_touches_only_its_own_arm() {
-    let unheard = |mut world: World| {
-        world.mirror.status = None;
-        world
-    };
-    let mut changed = unheard(at_work(Phase::Cloning));
+fn an_edited_candidate_is_told_first_and_then_its_own_arm_alone_is_replaced() {
+    let mut changed = at_work(Phase::Observing);
     changed.experiment.spec.candidates[0].parameters.insert("work_mem".into(), "64MB".into());
     insta::assert_snapshot!(told(&changed), @r"
-    Cloning Soon
+    Observing Soon
+      TellCandidates idx at idx
+      Ensure ConfigMap idx-mirror
+    ");
+    let mut silent = changed.clone();
+    silent.mirror.status = None;
+    assert_eq!(told(&silent), "Observing Soon\n  Ensure ConfigMap idx-mirror", "nothing is taken from under it");
+    let mut replaced = taken(changed);
+    insta::assert_snapshot!(told(&replaced), @r"
+    Observing Soon
       Delete ConfigMap idx-idx
       Delete Volume idx-idx
       Delete Pod idx-idx
       Ensure ConfigMap idx-mirror
     ");
-    let mut removed = unheard(at_work(Phase::Observing));
+    replaced.ours.objects.retain(|_, found| found.arm.as_deref() != Some("idx"));
+    insta::assert_snapshot!(told(&replaced), @r"
+    Observing Soon
+      Ensure ConfigMap idx-mirror
+      Ensure ConfigMap idx-idx
+      Ensure Volume idx-idx
+      Ensure Pod idx-idx
+    ");
+}
+
+#[test]
+fn a_removed_candidate_goes_when_the_mirror_has_forgotten_it() {
+    let mut removed = at_work(Phase::Observing);
     removed.experiment.spec.candidates.clear();
     removed.experiment.spec.success.clear();
     insta::assert_snapshot!(told(&removed), @r"
+    Observing Soon
+      TellCandidates
+      Ensure ConfigMap idx-mirror
+    ");
+    insta::assert_snapshot!(told(&taken(removed)), @r"
     Observing Soon
       Delete ConfigMap idx-idx
       Delete Volume idx-idx
@@ -201,23 +236,18 @@ fn a_candidate_that_changes_touches_only_its_own_arm() {
 }
 
 #[test]
-fn candidates_that_are_edited_under_a_mirror_that_has_begun_are_refused_and_no_arm_is_touched() {
-    let mut changed = at_work(Phase::Observing);
-    changed.experiment.spec.candidates[0].parameters.insert("work_mem".into(), "64MB".into());
-    let mut removed = at_work(Phase::Observing);
-    removed.experiment.spec.candidates.clear();
-    removed.experiment.spec.success.clear();
-    let refused = |world: &World| {
-        let plan = plan(world, &settings());
-        let touched = plan.actions.iter().any(|action| matches!(action, Action::Delete(..) | Action::Ensure(_)));
-        assert!(!touched, "{:?}", plan.actions);
-        let status = plan.status.unwrap();
-        let accepted = status.conditions.iter().find(|c| c.type_ == ConditionType::Accepted).unwrap();
-        assert_eq!((accepted.status, accepted.reason), (ConditionStatus::False, ConditionReason::InvalidSpec));
-        assert_eq!(status.phase, Phase::Observing);
-    };
-    refused(&changed);
-    refused(&removed);
+fn a_candidate_that_is_added_gets_an_arm_at_once() {
+    let mut added = at_work(Phase::Observing);
+    let another = Candidate { name: "other".into(), ..Candidate::default() };
+    added.experiment.spec.candidates.push(another);
+    insta::assert_snapshot!(told(&added), @r"
+    Observing Soon
+      TellCandidates idx at idx, other at other
+      Ensure ConfigMap idx-mirror
+      Ensure ConfigMap idx-other
+      Ensure Volume idx-other
+      Ensure Pod idx-other
+    ");
 }
 
 #[test]

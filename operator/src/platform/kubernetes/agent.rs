@@ -12,7 +12,7 @@ use understudy_crds::{
     pods::{AGENT_PORT, ArmPeer},
 };
 
-use super::protocol::{AgentState, Order};
+use super::protocol::{AgentSays, AgentState, Order};
 use crate::{
     error::{ErrorKind, Side, UserError},
     pod::http::Peer,
@@ -31,6 +31,7 @@ pub struct Agent {
     pub role: ArmRole,
     /// Its pod's DNS name.
     pub host: String,
+    revision: String,
     peer: Peer,
     heard: Mutex<Option<Instant>>,
 }
@@ -39,13 +40,21 @@ impl Agent {
     /// The agent of an arm.
     pub fn new(arm: &ArmPeer, tls: Arc<ClientConfig>) -> Self {
         let peer = Peer::new(&arm.host, AGENT_PORT, &arm.host, tls);
-        Self { name: arm.name.clone(), role: arm.role, host: arm.host.clone(), peer, heard: Mutex::default() }
+        Self {
+            name: arm.name.clone(),
+            role: arm.role,
+            host: arm.host.clone(),
+            revision: arm.revision.clone(),
+            peer,
+            heard: Mutex::default(),
+        }
     }
 
-    /// Where the arm stands; `None` when nobody answers.
+    /// Where the arm stands; `None` when nobody answers, or a pod that had the name before.
     async fn look(&self) -> Option<AgentState> {
         match self.peer.get("/v1/arm", ANSWER_LIMIT).await {
-            Ok(state) => {
+            Ok(AgentSays { revision, .. }) if revision != self.revision => None,
+            Ok(AgentSays { state, .. }) => {
                 *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                 Some(state)
             }

@@ -10,7 +10,18 @@ use crate::{
     platform::local::{base_backup::CopyProgress, cut::SequenceValue},
 };
 
-/// Where an arm stands (`GET /v1/arm`).
+/// What an agent says (`GET /v1/arm`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentSays {
+    /// What the arm is made from: a candidate that was changed has another pod of the same name.
+    pub revision: String,
+    /// Where it stands.
+    #[serde(flatten)]
+    pub state: AgentState,
+}
+
+/// Where an arm stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "state", content = "of")]
 pub enum AgentState {

@@ -14,23 +14,24 @@ use axum::{
 };
 use tokio::sync::mpsc;
 
-use crate::platform::kubernetes::protocol::{AgentState, Order};
+use crate::platform::kubernetes::protocol::{AgentSays, AgentState, Order};
 
 /// An order, and the address from which it came.
 pub(super) type Given = (Order, IpAddr);
 
 /// The agent's state, and its way to whoever does the work.
 pub(super) struct Agent {
+    revision: String,
     state: Mutex<AgentState>,
     orders: mpsc::Sender<Given>,
 }
 
 impl Agent {
     /// An agent of whom nothing has been asked, and what it will be asked.
-    pub(super) fn new() -> (Arc<Self>, mpsc::Receiver<Given>) {
+    pub(super) fn new(revision: &str) -> (Arc<Self>, mpsc::Receiver<Given>) {
         // One waits while another is done; more at a time nobody has reason to give.
         let (orders, given) = mpsc::channel(1);
-        (Arc::new(Self { state: Mutex::new(AgentState::Waiting), orders }), given)
+        (Arc::new(Self { revision: revision.to_owned(), state: Mutex::new(AgentState::Waiting), orders }), given)
     }
 
     fn lock(&self) -> MutexGuard<'_, AgentState> {
@@ -61,8 +62,8 @@ pub(super) fn router(agent: Arc<Agent>) -> Router {
     Router::new().route("/v1/arm", get(show).post(take)).with_state(agent)
 }
 
-async fn show(State(agent): State<Arc<Agent>>) -> Json<AgentState> {
-    Json(agent.state())
+async fn show(State(agent): State<Arc<Agent>>) -> Json<AgentSays> {
+    Json(AgentSays { revision: agent.revision.clone(), state: agent.state() })
 }
 
 async fn take(

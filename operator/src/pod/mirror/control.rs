@@ -19,13 +19,13 @@ use tokio::{
     sync::watch,
     time::timeout,
 };
-use understudy_crds::{
-    ShadowExperimentStatus,
-    pods::{PromotionNotice, PromotionState},
-};
+use understudy_crds::pods::{CandidatesNotice, MirrorSays, PromotionNotice, PromotionState};
 use understudy_mirror::admin::Admin;
 
-use crate::{platform::kubernetes::PromotionWord, run::state::State};
+use crate::{
+    platform::kubernetes::{PromotionWord, Word},
+    run::state::State,
+};
 
 /// How long the relay may take to show that it is alive.
 const ALIVE_LIMIT: Duration = Duration::from_millis(800);
@@ -39,17 +39,19 @@ pub(super) struct Control {
     results: PathBuf,
     decided: watch::Sender<Option<String>>,
     promotion: watch::Sender<PromotionWord>,
+    candidates: watch::Sender<CandidatesNotice>,
     released: watch::Sender<bool>,
 }
 
 impl Control {
-    /// Of an experiment whose results are in a directory.
-    pub(super) fn new(state: State, results: PathBuf) -> Self {
+    /// Of an experiment with these candidates, whose results are in a directory.
+    pub(super) fn new(state: State, candidates: CandidatesNotice, results: PathBuf) -> Self {
         Self {
             state,
             results,
             decided: watch::Sender::new(None),
             promotion: watch::Sender::new(PromotionWord::default()),
+            candidates: watch::Sender::new(candidates),
             released: watch::Sender::new(false),
         }
     }
@@ -64,9 +66,9 @@ impl Control {
         self.decided.subscribe()
     }
 
-    /// What becomes of the promotion.
-    pub(super) fn promotion(&self) -> watch::Receiver<PromotionWord> {
-        self.promotion.subscribe()
+    /// What the operator says while the experiment runs.
+    pub(super) fn word(&self) -> Word {
+        Word { promotion: self.promotion.subscribe(), candidates: self.candidates.subscribe() }
     }
 
     /// Whether no Service leads here any more.
@@ -81,6 +83,7 @@ impl Control {
             .route("/v1/report.json", get(report))
             .route("/v1/halt", post(halt))
             .route("/v1/promotion", post(promotion))
+            .route("/v1/candidates", post(candidates))
             .route("/v1/release", post(release))
             .with_state(self.clone())
     }
@@ -93,8 +96,8 @@ async fn report(Shared(control): Shared<Control>) -> Response {
     }
 }
 
-async fn status(Shared(control): Shared<Control>) -> Json<ShadowExperimentStatus> {
-    Json(control.state.status())
+async fn status(Shared(control): Shared<Control>) -> Json<MirrorSays> {
+    Json(MirrorSays { candidates: control.state.candidates(), status: control.state.status() })
 }
 
 async fn halt(Shared(control): Shared<Control>) -> &'static str {
@@ -113,6 +116,15 @@ async fn promotion(Shared(control): Shared<Control>, Json(notice): Json<Promotio
     };
     control.promotion.send_replace(word);
     StatusCode::NO_CONTENT
+}
+
+async fn candidates(Shared(control): Shared<Control>, Json(notice): Json<CandidatesNotice>) -> StatusCode {
+    control.candidates.send_if_modified(|known| {
+        let news = *known != notice;
+        *known = notice;
+        news
+    });
+    StatusCode::ACCEPTED
 }
 
 async fn release(Shared(control): Shared<Control>) -> StatusCode {
