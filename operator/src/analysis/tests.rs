@@ -101,8 +101,9 @@ fn a_candidate_that_is_added_later_has_a_smaller_share_of_what_may_be_wrong() {
     let mut analysis = Analysis::of_experiment(&spec(&["index"]));
     let given = |analysis: &Analysis| analysis.differences.iter().map(compare::Difference::alpha).sum::<f64>();
     // The A/A comparison declares nothing about a candidate.
-    let judged =
-        |analysis: &Analysis| given(analysis) - analysis.differences[..2].iter().map(compare::Difference::alpha).sum::<f64>();
+    let judged = |analysis: &Analysis| {
+        given(analysis) - analysis.differences[..2].iter().map(compare::Difference::alpha).sum::<f64>()
+    };
     let mut all = judged(&analysis);
     for round in 0..20 {
         let name = format!("again-{round}");
