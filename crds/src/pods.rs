@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use crate::{
     condition::ArmRole,
     experiment::{Candidate, LocalTarget, ShadowExperimentSpec},
-    status::ShadowExperimentStatus,
 };
 
 /// Where clients reach the mirror pod, and the mirror reaches an arm's PostgreSQL.
@@ -18,7 +17,7 @@ pub const POSTGRES_PORT: u16 = 5432;
 /// nothing about anybody's data.
 pub const HEALTH_PORT: u16 = 8080;
 /// Where the mirror pod answers its operator, over mutual TLS: `GET /v1/status`, `GET /v1/report.json`,
-/// `POST /v1/halt`, `POST /v1/candidates` ([`CandidatesNotice`]), `POST /v1/promotion` ([`PromotionNotice`]), and
+/// `POST /v1/halt`, `GET` and `POST /v1/candidates` ([`CandidatesTaken`], [`CandidatesNotice`]), `POST /v1/promotion` ([`PromotionNotice`]), and
 /// `POST /v1/release`: no Service leads here any more, so the mirror may end once its clients have left.
 pub const CONTROL_PORT: u16 = 8443;
 /// Where an arm pod answers its mirror pod, over mutual TLS: `/v1/arm` and its verbs.
@@ -69,14 +68,12 @@ pub struct CandidatesNotice {
     pub arms: Vec<ArmPeer>,
 }
 
-/// What the mirror pod says (`GET /v1/status`).
-#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The candidates that the mirror pod's arms are of (`GET /v1/candidates`).
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct MirrorSays {
-    /// The version of the candidates that its arms are of.
-    pub candidates: String,
-    /// The experiment, as it sees it.
-    pub status: ShadowExperimentStatus,
+pub struct CandidatesTaken {
+    /// Their version; arms that are of none of them have been let go of.
+    pub version: String,
 }
 
 /// An arm, as the mirror pod finds it.

@@ -24,7 +24,6 @@ use understudy_crds::{
     condition::{ConditionStatus, ConditionType, Phase},
     experiment::StatefulSetTarget,
     labels::{ARM, REVISION},
-    pods::MirrorSays,
 };
 
 use super::{
@@ -110,9 +109,10 @@ async fn hear(
     if pods::has_ended(pod) || !(routed && (pods::is_ready(pod) || context.has_heard(experiment))) {
         return MirrorSaid::default();
     }
-    let (healthy, status) = tokio::join!(client.is_healthy(), client.status());
-    let (status, candidates) = match status {
-        Ok(MirrorSays { candidates, status }) => (Some(Box::new(status)), candidates),
+    let said = async { tokio::try_join!(client.status(), client.candidates_taken()) };
+    let (healthy, said) = tokio::join!(client.is_healthy(), said);
+    let (status, candidates) = match said {
+        Ok((status, candidates)) => (Some(Box::new(status)), candidates),
         Err(error) => {
             tracing::debug!(experiment = %experiment.name_any(), %error, "the mirror's status can't be had");
             (None, String::new())

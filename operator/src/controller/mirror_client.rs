@@ -17,7 +17,10 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
-use understudy_crds::pods::{CONTROL_PORT, CandidatesNotice, HEALTH_PORT, MirrorSays, PromotionNotice};
+use understudy_crds::{
+    ShadowExperimentStatus,
+    pods::{CONTROL_PORT, CandidatesNotice, CandidatesTaken, HEALTH_PORT, PromotionNotice},
+};
 
 use super::objects::tls::{CA, OPERATOR};
 
@@ -80,9 +83,15 @@ impl MirrorClient {
     }
 
     /// What it says.
-    pub async fn status(&self) -> Result<MirrorSays, MirrorError> {
+    pub async fn status(&self) -> Result<ShadowExperimentStatus, MirrorError> {
         let body = self.control("GET", "/v1/status", Bytes::new()).await?;
         Ok(serde_json::from_slice(&body)?)
+    }
+
+    /// The version of the candidates that its arms are of.
+    pub async fn candidates_taken(&self) -> Result<String, MirrorError> {
+        let body = self.control("GET", "/v1/candidates", Bytes::new()).await?;
+        Ok(serde_json::from_slice::<CandidatesTaken>(&body)?.version)
     }
 
     /// Its report, a JSON document.

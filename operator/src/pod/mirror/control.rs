@@ -19,7 +19,10 @@ use tokio::{
     sync::watch,
     time::timeout,
 };
-use understudy_crds::pods::{CandidatesNotice, MirrorSays, PromotionNotice, PromotionState};
+use understudy_crds::{
+    ShadowExperimentStatus,
+    pods::{CandidatesNotice, CandidatesTaken, PromotionNotice, PromotionState},
+};
 use understudy_mirror::admin::Admin;
 
 use crate::{
@@ -83,7 +86,7 @@ impl Control {
             .route("/v1/report.json", get(report))
             .route("/v1/halt", post(halt))
             .route("/v1/promotion", post(promotion))
-            .route("/v1/candidates", post(candidates))
+            .route("/v1/candidates", get(candidates_taken).post(candidates))
             .route("/v1/release", post(release))
             .with_state(self.clone())
     }
@@ -96,8 +99,12 @@ async fn report(Shared(control): Shared<Control>) -> Response {
     }
 }
 
-async fn status(Shared(control): Shared<Control>) -> Json<MirrorSays> {
-    Json(MirrorSays { candidates: control.state.candidates(), status: control.state.status() })
+async fn status(Shared(control): Shared<Control>) -> Json<ShadowExperimentStatus> {
+    Json(control.state.status())
+}
+
+async fn candidates_taken(Shared(control): Shared<Control>) -> Json<CandidatesTaken> {
+    Json(CandidatesTaken { version: control.state.candidates() })
 }
 
 async fn halt(Shared(control): Shared<Control>) -> &'static str {
