@@ -35,6 +35,26 @@ pub struct World<'a> {
     pub halted: bool,
     /// There is a verdict.
     pub verdict: bool,
+    /// The room that the arms have.
+    pub disks: &'a [Disk],
+}
+
+/// The file system that an arm lives on; on one machine it may be the worker's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// The arm.
+    pub arm: String,
+    /// What is free, bytes.
+    pub free_bytes: u64,
+    /// What there is in all, bytes.
+    pub total_bytes: u64,
+}
+
+impl Disk {
+    /// What has to stay free: 2 %, at least 64 MiB, 1 GiB is always enough.
+    fn least_free_bytes(&self) -> u64 {
+        (self.total_bytes / 50).clamp(64 << 20, 1 << 30)
+    }
 }
 
 /// What is to be done next.
@@ -52,14 +72,14 @@ pub enum Next {
 
 /// What an experiment does next.
 pub fn next(world: &World<'_>, schedule: &Schedule, guardrails: &Guardrails) -> Next {
-    let World { status, in_phase, halted, verdict } = *world;
+    let World { status, in_phase, halted, verdict, disks } = *world;
     if halted {
         return Next::Halt;
     }
     if nothing_left_to_compare(status) {
         return Next::Conclude(None);
     }
-    if let Some(tripped) = tripped(guardrails, status) {
+    if let Some(tripped) = tripped(guardrails, status).or_else(|| full(disks)) {
         return Next::Conclude(Some(tripped));
     }
     match status.phase {
@@ -121,6 +141,20 @@ pub fn tripped(guardrails: &Guardrails, status: &ShadowExperimentStatus) -> Opti
         }
     }
     None
+}
+
+/// The disk that is about to be full, if one is: an arm must never be what fills production's.
+fn full(disks: &[Disk]) -> Option<GuardrailTripped> {
+    let disk = disks.iter().find(|disk| disk.free_bytes < disk.least_free_bytes())?;
+    let mebibytes = |bytes: u64| wording::count(bytes >> 20);
+    let message = format!(
+        "the disk of {} has {} MiB left of {}; {} MiB are to stay free",
+        disk.arm,
+        mebibytes(disk.free_bytes),
+        mebibytes(disk.total_bytes),
+        mebibytes(disk.least_free_bytes())
+    );
+    Some(GuardrailTripped { kind: Guardrail::Disk, message })
 }
 
 /// What an edit of the candidates means for the arms.
@@ -196,7 +230,7 @@ mod tests {
     }
 
     fn step(status: &ShadowExperimentStatus, secs: u64, halted: bool, verdict: bool) -> Next {
-        let world = World { status, in_phase: Duration::from_secs(secs), halted, verdict };
+        let world = World { status, in_phase: Duration::from_secs(secs), halted, verdict, disks: &[] };
         next(&world, &schedule(), &Guardrails::default())
     }
 
@@ -217,6 +251,28 @@ mod tests {
             let status = status(phase, baseline, candidate);
             assert_eq!(step(&status, secs, false, verdict), expected, "{phase:?} {baseline:?} {candidate:?} {secs}");
         }
+    }
+
+    #[test]
+    fn an_arm_does_not_fill_a_disk() {
+        let disk = |free_mib: u64, total_mib: u64| Disk {
+            arm: "c".into(),
+            free_bytes: free_mib << 20,
+            total_bytes: total_mib << 20,
+        };
+        for (free_mib, total_mib, trips) in [
+            (63, 1000, true),
+            (64, 1000, false),
+            (199, 10_000, true),
+            (200, 10_000, false),
+            (1023, 1 << 20, true),
+            (1024, 1 << 20, false),
+        ] {
+            let found = full(&[disk(5000, 10_000), disk(free_mib, total_mib)]);
+            assert_eq!(found.is_some(), trips, "{free_mib} of {total_mib}");
+        }
+        let message = full(&[disk(199, 10_000)]).unwrap().message;
+        assert_eq!(message, "the disk of c has 199 MiB left of 10\u{202f}000; 200 MiB are to stay free");
     }
 
     #[test]

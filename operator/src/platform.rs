@@ -8,7 +8,10 @@ use std::{collections::BTreeMap, future::Future, sync::Arc};
 use understudy_crds::{condition::ArmRole, experiment::Candidate};
 use understudy_mirror::stream::Address;
 
-use crate::error::{ErrorKind, Side, UserError};
+use crate::{
+    error::{ErrorKind, Side, UserError},
+    plan::Disk,
+};
 
 pub mod kubernetes;
 pub mod local;
@@ -104,6 +107,9 @@ pub trait Platform: Send + Sync + Sized + 'static {
 
     /// Why an arm's server has ended, for those that have, by the arm's name.
     fn dead_arms(&self) -> impl Future<Output = Vec<(String, UserError)>> + Send;
+
+    /// The room that the arms have, as far as it is known.
+    fn disks(&self) -> Vec<Disk>;
 
     /// The candidates that somebody asks for now, when that has changed since it was last looked. Where
     /// candidates can't be edited, nobody does.

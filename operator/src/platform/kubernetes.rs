@@ -38,7 +38,10 @@ use super::{
         worker::Worker,
     },
 };
-use crate::error::{ErrorKind, Side, UserError};
+use crate::{
+    error::{ErrorKind, Side, UserError},
+    plan::Disk,
+};
 
 /// WAL that the worker may be made to keep while it is cloned, in bytes.
 const MOST_HELD_WAL_BYTES: u64 = 16 << 30;
@@ -233,6 +236,10 @@ impl Platform for KubernetesPlatform {
             text: format!("pod {}", agent.host.split('.').next().unwrap_or(&agent.host)),
         };
         self.agents.iter().map(endpoint).collect()
+    }
+
+    fn disks(&self) -> Vec<Disk> {
+        self.agents.iter().filter_map(Agent::disk).collect()
     }
 
     async fn dead_arms(&self) -> Vec<(String, UserError)> {

@@ -63,7 +63,9 @@ impl<P: Platform> Run<'_, P> {
             let verdict = self.judged(&analysis, None, false);
             books.look(&self.state, &self.mirror, &analysis).await?;
             let status = self.state.status();
+            let disks = self.platform.disks();
             let world = World {
+                disks: &disks,
                 status: &status,
                 in_phase: self.state.in_phase(),
                 halted: self.state.is_halted(),

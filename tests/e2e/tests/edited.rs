@@ -20,6 +20,7 @@ use understudy_e2e::{
 use understudy_harness::{Cluster, wait_until};
 use understudy_operator::{
     error::UserError,
+    plan::Disk,
     platform::{
         ArmEndpoint, Edited, OnProgress, Platform,
         local::{
@@ -109,6 +110,10 @@ impl Platform for Editable {
         let mut all = self.own.endpoints();
         all.retain(|endpoint| self.only.as_ref().is_none_or(|only| endpoint.name == *only));
         all
+    }
+
+    fn disks(&self) -> Vec<Disk> {
+        self.own.disks()
     }
 
     async fn dead_arms(&self) -> Vec<(String, UserError)> {

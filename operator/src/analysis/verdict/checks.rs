@@ -66,17 +66,19 @@ pub enum Guardrail {
     Divergence,
     /// The mirror added more than `maxProductionOverhead`.
     ProductionOverhead,
+    /// The disk of an arm is about to be full.
+    Disk,
 }
 
 impl Guardrail {
     /// What a tripped guardrail makes of the experiment. Arms that can't follow, or do something else
-    /// than production, measured something else. What the mirror costs production says nothing about
-    /// the candidate, either way.
+    /// than production, measured something else. What it costs production says nothing about the candidate,
+    /// either way.
     pub(super) fn says(self) -> (Outcome, VerdictReason) {
         match self {
             Self::Lag => (Outcome::Invalid, VerdictReason::GuardrailTripped),
             Self::Divergence => (Outcome::Invalid, VerdictReason::Diverged),
-            Self::ProductionOverhead => (Outcome::Inconclusive, VerdictReason::GuardrailTripped),
+            Self::ProductionOverhead | Self::Disk => (Outcome::Inconclusive, VerdictReason::GuardrailTripped),
         }
     }
 }

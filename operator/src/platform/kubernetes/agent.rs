@@ -15,6 +15,7 @@ use understudy_crds::{
 use super::protocol::{AgentSays, AgentState, Order};
 use crate::{
     error::{ErrorKind, Side, UserError},
+    plan::Disk,
     pod::http::Peer,
 };
 
@@ -34,6 +35,7 @@ pub struct Agent {
     revision: String,
     peer: Peer,
     heard: Mutex<Option<Instant>>,
+    room_bytes: Mutex<Option<(u64, u64)>>,
 }
 
 impl Agent {
@@ -47,6 +49,7 @@ impl Agent {
             revision: arm.revision.clone(),
             peer,
             heard: Mutex::default(),
+            room_bytes: Mutex::default(),
         }
     }
 
@@ -54,7 +57,8 @@ impl Agent {
     async fn look(&self) -> Option<AgentState> {
         match self.peer.get("/v1/arm", ANSWER_LIMIT).await {
             Ok(AgentSays { revision, .. }) if revision != self.revision => None,
-            Ok(AgentSays { state, .. }) => {
+            Ok(AgentSays { state, room_bytes, .. }) => {
+                *self.room_bytes.lock().unwrap_or_else(PoisonError::into_inner) = room_bytes;
                 *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                 Some(state)
             }
@@ -63,6 +67,12 @@ impl Agent {
                 None
             }
         }
+    }
+
+    /// The room on its volume, as it last said.
+    pub fn disk(&self) -> Option<Disk> {
+        let (free_bytes, total_bytes) = (*self.room_bytes.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Some(Disk { arm: self.name.clone(), free_bytes, total_bytes })
     }
 
     fn silent_for(&self) -> Option<Duration> {

@@ -16,6 +16,9 @@ use crate::{
 pub struct AgentSays {
     /// What the arm is made from: a candidate that was changed has another pod of the same name.
     pub revision: String,
+    /// What is free on its volume, and what there is in all, bytes.
+    #[serde(default)]
+    pub room_bytes: Option<(u64, u64)>,
     /// Where it stands.
     #[serde(flatten)]
     pub state: AgentState,

@@ -27,7 +27,7 @@ use super::{
     facts::WorkerFacts,
     leftovers::{Cleared, Leftovers},
     parameters::check_parameters,
-    place::{Place, can_enter, disk_space, random_name, remove_tree},
+    place::{DiskSpace, Place, can_enter, disk_space, random_name, remove_tree},
     preflight::{self, Needs},
     promotion::{self, Promoted, RestartWorker},
     recovery::Recovered,
@@ -38,6 +38,7 @@ use super::{
 };
 use crate::{
     error::{ErrorKind, Side, UserError},
+    plan::Disk,
     platform::{ArmEndpoint, OnProgress, Platform},
 };
 
@@ -411,6 +412,14 @@ impl Platform for LocalPlatform {
             text: arm.endpoint(),
         };
         self.arms.iter().map(endpoint).collect()
+    }
+
+    fn disks(&self) -> Vec<Disk> {
+        let disk = |arm: &Arm| {
+            let DiskSpace { free_bytes, total_bytes, .. } = disk_space(&arm.spec().directory).ok()?;
+            Some(Disk { arm: arm.name().to_owned(), free_bytes, total_bytes })
+        };
+        self.arms.iter().filter_map(disk).collect()
     }
 
     async fn dead_arms(&self) -> Vec<(String, UserError)> {

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -13,8 +14,12 @@ use axum::{
     routing::get,
 };
 use tokio::sync::mpsc;
+use understudy_crds::pods::DATA_DIR;
 
-use crate::platform::kubernetes::protocol::{AgentSays, AgentState, Order};
+use crate::platform::{
+    kubernetes::protocol::{AgentSays, AgentState, Order},
+    local::place::disk_space,
+};
 
 /// An order, and the address from which it came.
 pub(super) type Given = (Order, IpAddr);
@@ -63,7 +68,8 @@ pub(super) fn router(agent: Arc<Agent>) -> Router {
 }
 
 async fn show(State(agent): State<Arc<Agent>>) -> Json<AgentSays> {
-    Json(AgentSays { revision: agent.revision.clone(), state: agent.state() })
+    let room_bytes = disk_space(Path::new(DATA_DIR)).ok().map(|space| (space.free_bytes, space.total_bytes));
+    Json(AgentSays { revision: agent.revision.clone(), room_bytes, state: agent.state() })
 }
 
 async fn take(
