@@ -36,6 +36,7 @@ use crate::{
     },
     shadow::{
         arm::{self, ArmShared, lock, to_i64},
+        connection::ArmAddress,
         entry::Budget,
         ingest::{self, Command, IngestShared},
         session_book::SessionSeed,
@@ -182,7 +183,7 @@ impl Mirror {
         &self,
         to_start: &ArmsToStart,
         name: &str,
-        address: Address,
+        address: ArmAddress,
         committed: HashSet<SessionId>,
     ) -> Result<(), StartError> {
         let found = to_start.arms.iter().zip(0_u32..).find(|(arm, _)| arm.name == name);

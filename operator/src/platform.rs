@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use understudy_crds::condition::ArmRole;
-use understudy_mirror::stream::Address;
+use understudy_mirror::shadow::connection::ArmAddress;
 
 use crate::error::UserError;
 
@@ -29,14 +29,14 @@ use local::{
 pub type OnProgress = Arc<dyn Fn(&str, CopyProgress) + Send + Sync>;
 
 /// Where an arm can be reached by the mirror, and by a person.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ArmEndpoint {
     /// The arm's name.
     pub name: String,
     /// What it is for.
     pub role: ArmRole,
-    /// Where the mirror reaches its PostgreSQL.
-    pub address: Address,
+    /// Where and how the mirror reaches its PostgreSQL.
+    pub address: ArmAddress,
     /// For people: `host=/tmp/… port=5433`.
     pub text: String,
 }

@@ -1,6 +1,9 @@
 //! The platform of the mirror pod: arms are pods of their own, each with an agent that does there what
 //! the local platform does here; the worker is reached over the network.
 //!
+//! What is said to an arm, to its agent and to its PostgreSQL alike, goes over mutual TLS with the
+//! experiment's certificates.
+//!
 //! It never talks to Kubernetes: pods are made, removed and promoted to by the operator.
 
 pub mod agent;
@@ -16,7 +19,7 @@ use understudy_crds::{
     experiment::Candidate,
     pods::{ArmPeer, POSTGRES_PORT},
 };
-use understudy_mirror::stream::Address;
+use understudy_mirror::{shadow::connection::ArmAddress, stream::Address};
 
 use self::{
     agent::Agent,
@@ -83,7 +86,7 @@ impl KubernetesPlatform {
     ) -> Result<Self, UserError> {
         let session = worker.connect().await?;
         let facts = WorkerFacts::read(&session).await?;
-        let agents = arms.iter().map(|arm| Agent::new(arm, Arc::clone(&tls))).collect();
+        let agents = arms.iter().map(|arm| Agent::new(arm, Arc::clone(&tls))).collect::<Result<_, _>>()?;
         Ok(Self { worker, facts, run, agents, candidates, prober: None, hold: None, promotion })
     }
 
@@ -144,7 +147,7 @@ impl Platform for KubernetesPlatform {
             found.ok_or_else(|| UserError::new(ErrorKind::Missing, Side::Arm, format!("there is no arm {arm}")))?;
         let mut config = Config::new();
         config.host(&agent.host).port(POSTGRES_PORT).user(&self.worker.target().user).dbname(database);
-        Session::open(&config, Side::Arm, arm, names).await
+        Session::open_over_tls(&config, &agent.tls, Side::Arm, arm, names).await
     }
 
     async fn seed(&mut self, progress: OnProgress) -> Result<(), UserError> {
@@ -209,7 +212,7 @@ impl Platform for KubernetesPlatform {
         let endpoint = |agent: &Agent| ArmEndpoint {
             name: agent.name.clone(),
             role: agent.role,
-            address: Address::new(&agent.host, POSTGRES_PORT),
+            address: ArmAddress { address: Address::new(&agent.host, POSTGRES_PORT), tls: Some(agent.tls.clone()) },
             text: format!("pod {}", agent.host.split('.').next().unwrap_or(&agent.host)),
         };
         self.agents.iter().map(endpoint).collect()

@@ -11,6 +11,7 @@ pub mod change;
 pub mod cut;
 pub mod cut_probe;
 pub mod direct;
+pub mod door;
 pub mod experiment;
 pub mod facts;
 pub mod initdb;

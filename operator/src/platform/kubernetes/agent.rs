@@ -11,11 +11,12 @@ use understudy_crds::{
     condition::ArmRole,
     pods::{AGENT_PORT, ArmPeer},
 };
+use understudy_mirror::tls::TlsClient;
 
 use super::protocol::{AgentState, Order};
 use crate::{
     error::{ErrorKind, Side, UserError},
-    pod::http::Peer,
+    peer::{http::Peer, identity::expecting},
 };
 
 /// How long one answer may take.
@@ -31,15 +32,22 @@ pub struct Agent {
     pub role: ArmRole,
     /// Its pod's DNS name.
     pub host: String,
+    /// Whom to expect there and who to be, for the agent and for PostgreSQL alike.
+    pub tls: TlsClient,
     peer: Peer,
     heard: Mutex<Option<Instant>>,
 }
 
 impl Agent {
     /// The agent of an arm.
-    pub fn new(arm: &ArmPeer, tls: Arc<ClientConfig>) -> Self {
-        let peer = Peer::new(&arm.host, AGENT_PORT, &arm.host, tls);
-        Self { name: arm.name.clone(), role: arm.role, host: arm.host.clone(), peer, heard: Mutex::default() }
+    pub fn new(arm: &ArmPeer, config: Arc<ClientConfig>) -> Result<Self, UserError> {
+        let tls = expecting(&arm.host, config).map_err(|error| {
+            UserError::new(ErrorKind::Unreachable, Side::Arm, format!("the pod of {} can't be known", arm.name))
+                .fact("reason", error)
+        })?;
+        let peer = Peer::new(&arm.host, AGENT_PORT, tls.clone());
+        let ArmPeer { name, role, host } = arm.clone();
+        Ok(Self { name, role, host, tls, peer, heard: Mutex::default() })
     }
 
     /// Where the arm stands; `None` when nobody answers.

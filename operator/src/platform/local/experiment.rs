@@ -407,7 +407,8 @@ impl Platform for LocalPlatform {
             address: Address::Unix {
                 directory: arm.spec().identity.socket_dir.clone(),
                 port: arm.spec().identity.port,
-            },
+            }
+            .into(),
             text: arm.endpoint(),
         };
         self.arms.iter().map(endpoint).collect()
