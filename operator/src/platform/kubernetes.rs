@@ -34,11 +34,13 @@ use super::{
         facts::WorkerFacts,
         leftovers::Cleared,
         lsn::Lsn,
+        preflight::{Needs, STATEFUL_SET},
         promotion::{Promoted, RestartWorker},
         recovery::Recovered,
         session::{Names, Session},
         wal_hold::{RunTag, WalHold},
         worker::Worker,
+        worker_check::check_worker,
     },
 };
 use crate::error::{ErrorKind, Side, UserError};
@@ -75,7 +77,7 @@ pub struct KubernetesPlatform {
 }
 
 impl KubernetesPlatform {
-    /// Asks the worker, and begins to look for the arms' agents.
+    /// Asks the worker whether it can be cloned, and begins to look for the arms' agents.
     pub async fn open(
         worker: Worker,
         run: RunTag,
@@ -86,6 +88,14 @@ impl KubernetesPlatform {
     ) -> Result<Self, UserError> {
         let session = worker.connect().await?;
         let facts = WorkerFacts::read(&session).await?;
+        let needs = Needs {
+            worker: format!("{}, user {}", worker.label(), worker.target().user),
+            fields: STATEFUL_SET,
+            clones: arms.len(),
+            // The cluster finds room for the arms' volumes, or says that it can't.
+            room: Vec::new(),
+        };
+        check_worker(&worker, &facts, &needs).await?;
         let agents = arms.iter().map(|arm| Agent::new(arm, Arc::clone(&tls))).collect::<Result<_, _>>()?;
         Ok(Self { worker, facts, run, agents, candidates, prober: None, hold: None, promotion })
     }
