@@ -264,6 +264,7 @@ async fn asks(port: u16, mirror: &TlsClient) {
     assert_eq!(session.value::<i32>("SELECT 1", &[]).await.expect("an answer after that"), Some(1));
     let error = open(None).await.expect_err("plain text");
     assert_eq!((error.kind, error.side), (ErrorKind::Refused, Side::Arm), "{error}");
+    assert!(error.to_string().contains("nobody but the mirror"), "{error}");
 }
 
 #[tokio::test]

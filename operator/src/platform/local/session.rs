@@ -229,6 +229,10 @@ fn refused(error: &tokio_postgres::Error, config: &Config, side: Side, label: &s
             "does not accept the password",
             "put the right password on the first line of spec.target.local.passwordFile",
         ),
+        Some("28000") if side == Side::Arm => refuse(
+            "does not let us in",
+            "it lets in nobody but the mirror: from the address that ordered its cut, with its certificate",
+        ),
         Some("28000") => refuse(
             "does not let us in",
             "allow this user and database from this machine in the worker's pg_hba.conf, then SELECT pg_reload_conf();",
