@@ -3,8 +3,12 @@
 
 #![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
 
+#[path = "arm_tls/certificates.rs"]
+mod certificates;
+#[path = "arm_tls/mirrored.rs"]
+mod mirrored;
+
 use std::{
-    collections::BTreeMap,
     fs,
     io::{Read, Write},
     net::{Ipv4Addr, TcpListener},
@@ -15,10 +19,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use kube::core::ObjectMeta;
-use rustls::{CertificateError, ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
+use certificates::{Certificates, client};
+use rustls::CertificateError;
 use tokio_postgres::Config;
-use understudy_crds::ShadowExperiment;
 use understudy_harness::{Cluster, arm_spec, worker};
 use understudy_mirror::{
     capture::exchange::{Exchange, Outcome, SessionId, SessionInfo, StatementOutcome},
@@ -33,9 +36,8 @@ use understudy_mirror::{
     wire::{encode, startup::Startup},
 };
 use understudy_operator::{
-    controller::{names::Names, objects::tls},
+    controller::objects::tls,
     error::{ErrorKind, Side, UserError},
-    peer::identity::{Identity, expecting},
     platform::local::{
         account::Account,
         arm::Arm,
@@ -46,57 +48,6 @@ use understudy_operator::{
         session::{self, Session},
     },
 };
-
-/// The certificates of an experiment, as the operator makes them.
-struct Certificates {
-    names: Names,
-    texts: BTreeMap<String, String>,
-}
-
-impl Certificates {
-    fn new() -> Self {
-        // As long as a name may be.
-        let metadata = ObjectMeta { name: Some("x".repeat(63)), namespace: Some("n".into()), ..ObjectMeta::default() };
-        let spec = serde_json::from_str(r#"{ "target": {} }"#).expect("a document");
-        let names = Names::of(&ShadowExperiment { metadata, spec, status: None }, Some("cluster.local"));
-        let texts = tls::certificates(&names).expect("certificates");
-        Self { names, texts }
-    }
-
-    fn text(&self, key: &str) -> &[u8] {
-        self.texts.get(key).expect("a certificate").as_bytes()
-    }
-
-    /// Somebody with a certificate of ours who trusts others.
-    fn trusting(&self, other: &Self, holder: tls::Holder) -> Identity {
-        let (certificate, key) = (self.text(&holder.certificate()), self.text(&holder.key()));
-        Identity::of_texts("a test", other.text(tls::CA), certificate, key)
-    }
-
-    fn identity(&self, holder: tls::Holder) -> Identity {
-        self.trusting(self, holder)
-    }
-
-    fn mirror(&self) -> TlsClient {
-        client(&self.identity(tls::MIRROR), &self.names.arm_host("baseline"))
-    }
-
-    /// Somebody without a certificate.
-    fn nobody(&self) -> TlsClient {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.text(tls::CA)).expect("PEM")).expect("an authority");
-        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        expecting(&self.names.arm_host("baseline"), Arc::new(config)).expect("a name")
-    }
-}
-
-fn client(identity: &Identity, name: &str) -> TlsClient {
-    expecting(name, identity.client().expect("certificates")).expect("a name")
-}
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number").port()
