@@ -11,7 +11,7 @@ use crate::{
     experiment::{Candidate, LocalTarget, ShadowExperimentSpec},
 };
 
-/// Where clients reach the mirror pod, and the mirror reaches an arm's PostgreSQL.
+/// Where clients reach the mirror pod, and the mirror reaches an arm's PostgreSQL, over mutual TLS.
 pub const POSTGRES_PORT: u16 = 5432;
 /// Where both kinds of pods answer whether they are well: `/healthz`, `/readyz`. Plain HTTP, no verbs,
 /// nothing about anybody's data.

@@ -14,4 +14,5 @@ pub mod mirror;
 pub mod production;
 pub mod shadow;
 pub mod stream;
+pub mod tls;
 pub mod wire;

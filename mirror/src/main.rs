@@ -119,7 +119,7 @@ async fn serve(
     let names: Vec<_> = arms.iter().map(|(name, role, _)| (name.clone(), *role)).collect();
     let to_start = mirror.arms_at(&cut, &names).map_err(|e| failed(&e))?;
     for (name, _, address) in arms {
-        mirror.start_arm(&to_start, name, address.clone(), HashSet::new()).map_err(|e| failed(&e))?;
+        mirror.start_arm(&to_start, name, address.clone().into(), HashSet::new()).map_err(|e| failed(&e))?;
     }
     let (stop, stopped) = tokio::sync::watch::channel(false);
     if let Some(address) = admin_address {

@@ -36,6 +36,7 @@ use crate::{
     },
     shadow::{
         arm::{self, ArmShared, lock, to_i64},
+        connection::ArmAddress,
         entry::Budget,
         ingest::{self, Command, IngestShared},
         session_book::SessionSeed,
@@ -180,7 +181,7 @@ impl Mirror {
         &self,
         to_start: &ArmsToStart,
         name: &str,
-        address: Address,
+        address: ArmAddress,
         committed: HashSet<SessionId>,
     ) -> Result<(), StartError> {
         let Some(shared) = to_start.arms.iter().find(|arm| arm.name == name).cloned() else { return Ok(()) };

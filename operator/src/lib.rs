@@ -9,6 +9,7 @@ pub mod controller;
 pub mod demo;
 pub mod error;
 pub mod hlog;
+pub mod peer;
 pub mod plan;
 pub mod platform;
 pub mod pod;

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use understudy_crds::{condition::ArmRole, experiment::Candidate};
-use understudy_mirror::stream::Address;
+use understudy_mirror::shadow::connection::ArmAddress;
 
 use crate::{
     error::{ErrorKind, Side, UserError},
@@ -32,14 +32,14 @@ use local::{
 pub type OnProgress = Arc<dyn Fn(&str, CopyProgress) + Send + Sync>;
 
 /// Where an arm can be reached by the mirror, and by a person.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ArmEndpoint {
     /// The arm's name.
     pub name: String,
     /// What it is for.
     pub role: ArmRole,
-    /// Where the mirror reaches its PostgreSQL.
-    pub address: Address,
+    /// Where and how the mirror reaches its PostgreSQL.
+    pub address: ArmAddress,
     /// For people: `host=/tmp/… port=5433`.
     pub text: String,
 }
@@ -51,6 +51,11 @@ pub struct Edited {
     pub candidates: Vec<Candidate>,
     /// What whoever edits them calls this version of them.
     pub version: String,
+}
+
+fn not_edited(candidate: &Candidate) -> UserError {
+    let what = format!("{} can't be added while the experiment runs", candidate.name);
+    UserError::new(ErrorKind::Unfit, Side::Host, what)
 }
 
 /// What a platform does for an experiment, in this order.
@@ -123,12 +128,13 @@ pub trait Platform: Send + Sync + Sized + 'static {
     }
 
     /// Takes in a candidate that was added before the first cut: it is seeded with the others.
-    fn admit(&mut self, _candidate: &Candidate) {}
+    fn admit(&mut self, candidate: &Candidate) -> Result<(), UserError> {
+        Err(not_edited(candidate))
+    }
 
     /// A platform of one arm, for a candidate that was added: it is seeded and cut by itself.
     fn newcomer(&self, candidate: &Candidate) -> impl Future<Output = Result<Self, UserError>> + Send + use<Self> {
-        let what = format!("{} can't be added while the experiment runs", candidate.name);
-        async { Err(UserError::new(ErrorKind::Unfit, Side::Host, what)) }
+        std::future::ready(Err(not_edited(candidate)))
     }
 
     /// Takes a newcomer's arm among its own, once that plays.

@@ -9,6 +9,5 @@ mod document;
 pub mod health;
 pub mod http;
 pub mod mirror;
-pub mod tls;
 
 pub use document::PodError;

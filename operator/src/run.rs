@@ -261,7 +261,7 @@ impl<P: Platform> Run<'_, P> {
         let mut halted = self.halted.clone();
         let prepared = async {
             while !self.seed(companion).await? {
-                self.edit_before_the_cut();
+                self.edit_before_the_cut()?;
             }
             let made = self.cut().await?;
             self.start_arms(made).await

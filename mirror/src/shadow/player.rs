@@ -6,18 +6,22 @@ use std::{io, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::{io::Interest, time::timeout};
 
-use super::entry::Entry;
+use super::{
+    connection::{ArmAddress, Connection},
+    entry::Entry,
+};
 use crate::{
     capture::{
         exchange::{Exchange, Outcome, SessionInfo, is_circumstance},
         tracker::{Keep, Step, Tracker},
     },
     clock::now_ns,
-    stream::{Address, Stream},
+    tls::TlsError,
     wire::{
         backend::{self, TransactionStatus},
         encode,
         frame::FrameError,
+        startup::Startup,
     },
 };
 
@@ -32,6 +36,9 @@ pub enum PlayError {
     /// The arm could not be reached, or broke the connection.
     #[error("the arm's connection: {0}")]
     Connection(#[from] io::Error),
+    /// There is no TLS with the arm.
+    #[error("the arm: {0}")]
+    Tls(TlsError),
     /// The arm did not answer in time.
     #[error("the arm did not answer within {} s", .0.as_secs())]
     Silent(Duration),
@@ -46,23 +53,31 @@ pub enum PlayError {
     Prologue(String),
 }
 
+impl From<TlsError> for PlayError {
+    fn from(error: TlsError) -> Self {
+        match error {
+            TlsError::Connection(error) => Self::Connection(error),
+            other => Self::Tls(other),
+        }
+    }
+}
+
 /// A session on an arm.
 #[derive(Debug)]
 pub struct Player {
-    stream: Stream,
-    address: Address,
+    stream: Connection,
+    address: ArmAddress,
     tracker: Tracker,
     buffer: Vec<u8>,
 }
 
 impl Player {
     /// Logs in as the client did and rebuilds its state.
-    pub async fn open(address: &Address, info: &SessionInfo, prologue: &[Bytes]) -> Result<Self, PlayError> {
-        let stream = Stream::connect(address, CONNECT_LIMIT).await?;
-        stream.write_all(&encode::startup(&info.startup)).await?;
+    pub async fn open(address: &ArmAddress, info: &SessionInfo, prologue: &[Bytes]) -> Result<Self, PlayError> {
+        let stream = Connection::open(address, CONNECT_LIMIT).await?;
         let tracker = Tracker::new(info.id, Keep::Nothing);
         let mut player = Self { stream, address: address.clone(), tracker, buffer: vec![0; READ_BYTES] };
-        timeout(CONNECT_LIMIT, player.login()).await.map_err(|_| PlayError::Silent(CONNECT_LIMIT))??;
+        timeout(CONNECT_LIMIT, player.login(&info.startup)).await.map_err(|_| PlayError::Silent(CONNECT_LIMIT))??;
         for request in prologue {
             let outcome = player.exchange(request, &Bytes::new(), None, ANSWER_LIMIT).await?;
             if let Some(sqlstate) = outcome.error() {
@@ -72,7 +87,8 @@ impl Player {
         Ok(player)
     }
 
-    async fn login(&mut self) -> Result<(), PlayError> {
+    async fn login(&mut self, startup: &Startup) -> Result<(), PlayError> {
+        self.stream.write_all(&encode::startup(startup)).await?;
         let mut steps = Vec::new();
         loop {
             let read = self.stream.read(&mut self.buffer).await?;
@@ -151,7 +167,7 @@ impl Player {
     ) -> Result<Outcome, PlayError> {
         let (address, key) = (&self.address, self.tracker.backend_key.clone());
         let mut running =
-            std::pin::pin!(Self::run(&self.stream, &mut self.tracker, &mut self.buffer, request, copy_in));
+            std::pin::pin!(Self::run(&mut self.stream, &mut self.tracker, &mut self.buffer, request, copy_in));
         if let Some(after) = cancel_after {
             match timeout(after, &mut running).await {
                 Ok(ended) => return Ok(ended?.outcome.get().cloned().unwrap_or_default()),
@@ -165,7 +181,7 @@ impl Player {
     /// Sends a request and reads its answer, both at once: a long pipeline and a large result must
     /// not wait for one another.
     async fn run(
-        stream: &Stream,
+        stream: &mut Connection,
         tracker: &mut Tracker,
         buffer: &mut [u8],
         request: &Bytes,
@@ -211,16 +227,20 @@ impl Player {
     }
 
     /// Says goodbye.
-    pub async fn close(self) {
+    pub async fn close(mut self) {
+        let goodbye = async {
+            self.stream.write_all(&encode::TERMINATE).await?;
+            self.stream.close().await
+        };
         // The arm may be gone; there is nothing more to be had from it.
-        let _ = timeout(Duration::from_secs(1), self.stream.write_all(&encode::TERMINATE)).await;
+        let _ = timeout(Duration::from_secs(1), goodbye).await;
     }
 }
 
 /// Cancels what runs behind a key. When that fails the statement runs to its end, which is waited for
 /// in any case.
-async fn cancel(address: &Address, key: &[u8]) {
-    if let Ok(stream) = Stream::connect(address, Duration::from_secs(1)).await {
+async fn cancel(address: &ArmAddress, key: &[u8]) {
+    if let Ok(mut stream) = Connection::open(address, Duration::from_secs(1)).await {
         // The server closes the connection when it has sent the signal. Not to wait for that would let the
         // signal hit whatever the session does next.
         let cancelled = async {

@@ -24,6 +24,8 @@ pub fn query(sql: &str) -> Vec<u8> {
 
 /// Sync.
 pub const SYNC: [u8; 5] = [b'S', 0, 0, 0, 4];
+/// `SSLRequest`, "Message Formats" of the protocol: length 8, code 80877103.
+pub const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 /// Terminate.
 pub const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
 
@@ -84,5 +86,6 @@ mod tests {
         let read::First::Startup(back) = read::first(&startup(&of)).unwrap() else { panic!() };
         assert_eq!(back.parameters, of.parameters);
         assert_eq!(read::first(&cancel(&[0; 8])), Ok(read::First::Cancel));
+        assert_eq!(read::first(&SSL_REQUEST), Ok(read::First::SslRequest));
     }
 }

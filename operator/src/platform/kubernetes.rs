@@ -1,6 +1,9 @@
 //! The platform of the mirror pod: arms are pods of their own, each with an agent that does there what
 //! the local platform does here; the worker is reached over the network.
 //!
+//! What is said to an arm, to its agent and to its PostgreSQL alike, goes over mutual TLS with the
+//! experiment's certificates.
+//!
 //! It never talks to Kubernetes: pods are made, removed and promoted to by the operator.
 
 pub mod agent;
@@ -16,7 +19,7 @@ use understudy_crds::{
     experiment::Candidate,
     pods::{ArmPeer, CandidatesNotice, POSTGRES_PORT},
 };
-use understudy_mirror::stream::Address;
+use understudy_mirror::{shadow::connection::ArmAddress, stream::Address};
 
 use self::{
     agent::Agent,
@@ -31,11 +34,13 @@ use super::{
         facts::WorkerFacts,
         leftovers::Cleared,
         lsn::Lsn,
+        preflight::{Needs, STATEFUL_SET},
         promotion::{Promoted, RestartWorker},
         recovery::Recovered,
         session::{Names, Session},
         wal_hold::{RunTag, WalHold},
         worker::Worker,
+        worker_check::check_worker,
     },
 };
 use crate::{
@@ -85,7 +90,7 @@ pub struct Word {
 }
 
 impl KubernetesPlatform {
-    /// Asks the worker, and begins to look for the arms' agents.
+    /// Asks the worker whether it can be cloned, and begins to look for the arms' agents.
     pub async fn open(
         worker: Worker,
         run: RunTag,
@@ -96,7 +101,15 @@ impl KubernetesPlatform {
     ) -> Result<Self, UserError> {
         let session = worker.connect().await?;
         let facts = WorkerFacts::read(&session).await?;
-        let agents = arms.iter().map(|arm| Agent::new(arm, Arc::clone(&tls))).collect();
+        let needs = Needs {
+            worker: format!("{}, user {}", worker.label(), worker.target().user),
+            fields: STATEFUL_SET,
+            clones: arms.len(),
+            // The cluster finds room for the arms' volumes, or says that it can't.
+            room: Vec::new(),
+        };
+        check_worker(&worker, &facts, &needs).await?;
+        let agents = arms.iter().map(|arm| Agent::new(arm, Arc::clone(&tls))).collect::<Result<_, _>>()?;
         Ok(Self { worker, facts, run, agents, candidates, prober: None, hold: None, tls, word })
     }
 
@@ -130,6 +143,13 @@ impl KubernetesPlatform {
         Ok((agent.name.clone(), recovered(&found)))
     }
 
+    /// Where the arm of an edited candidate is.
+    fn peer(&self, candidate: &Candidate) -> Result<ArmPeer, UserError> {
+        let notice = self.word.candidates.borrow();
+        let peer = notice.arms.iter().find(|arm| arm.name == candidate.name).cloned();
+        peer.ok_or_else(|| UserError::new(ErrorKind::Missing, Side::Arm, format!("{} has no pod", candidate.name)))
+    }
+
     fn not_prepared() -> UserError {
         UserError::new(ErrorKind::CutFailed, Side::Host, "the cut was not prepared")
     }
@@ -160,7 +180,7 @@ impl Platform for KubernetesPlatform {
             found.ok_or_else(|| UserError::new(ErrorKind::Missing, Side::Arm, format!("there is no arm {arm}")))?;
         let mut config = Config::new();
         config.host(&agent.host).port(POSTGRES_PORT).user(&self.worker.target().user).dbname(database);
-        Session::open(&config, Side::Arm, arm, names).await
+        Session::open_over_tls(&config, &agent.tls, Side::Arm, arm, names).await
     }
 
     async fn seed(&mut self, progress: OnProgress) -> Result<(), UserError> {
@@ -232,7 +252,7 @@ impl Platform for KubernetesPlatform {
         let endpoint = |agent: &Agent| ArmEndpoint {
             name: agent.name.clone(),
             role: agent.role,
-            address: Address::new(&agent.host, POSTGRES_PORT),
+            address: ArmAddress { address: Address::new(&agent.host, POSTGRES_PORT), tls: Some(agent.tls.clone()) },
             text: format!("pod {}", agent.host.split('.').next().unwrap_or(&agent.host)),
         };
         self.agents.iter().map(endpoint).collect()
@@ -264,19 +284,18 @@ impl Platform for KubernetesPlatform {
         }
     }
 
-    fn admit(&mut self, candidate: &Candidate) {
-        let peer = self.word.candidates.borrow().arms.iter().find(|arm| arm.name == candidate.name).cloned();
-        self.agents.extend(peer.map(|peer| Agent::new(&peer, Arc::clone(&self.tls))));
+    fn admit(&mut self, candidate: &Candidate) -> Result<(), UserError> {
+        self.agents.push(Agent::new(&self.peer(candidate)?, Arc::clone(&self.tls))?);
         self.candidates.push(candidate.clone());
+        Ok(())
     }
 
     fn newcomer(&self, candidate: &Candidate) -> impl Future<Output = Result<Self, UserError>> + Send + use<> {
-        let peer = self.word.candidates.borrow().arms.iter().find(|arm| arm.name == candidate.name).cloned();
+        let peer = self.peer(candidate);
         let (worker, run, candidate) = (self.worker.clone(), self.run.clone(), candidate.clone());
         let (tls, word) = (Arc::clone(&self.tls), self.word.clone());
         async move {
-            let missing = || UserError::new(ErrorKind::Missing, Side::Arm, format!("{} has no pod", candidate.name));
-            let arms = [peer.ok_or_else(missing)?];
+            let arms = [peer?];
             Self::open(worker, run, &arms, vec![candidate], tls, word).await
         }
     }

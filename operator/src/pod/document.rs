@@ -5,8 +5,10 @@ use std::{fs, io, path::Path};
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::tls::TlsError;
-use crate::error::{ErrorKind, Side, UserError};
+use crate::{
+    error::{ErrorKind, Side, UserError},
+    peer::identity::IdentityError,
+};
 
 /// Why a pod's program can't start.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +23,7 @@ pub enum PodError {
     },
     /// Its certificates can't be used.
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Tls(#[from] IdentityError),
     /// It can't listen.
     #[error("can't listen on port {port}: {reason}")]
     Listen {

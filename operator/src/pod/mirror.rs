@@ -18,9 +18,10 @@ use understudy_crds::{
 use understudy_mirror::mirror::Mirror;
 
 use self::{control::Control, leaving::Leaving};
-use super::{PodError, document, health, http, tls::Identity};
+use super::{PodError, document, health, http};
 use crate::{
     error::UserError,
+    peer::identity::Identity,
     plan,
     platform::{
         kubernetes::KubernetesPlatform,

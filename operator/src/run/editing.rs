@@ -84,8 +84,8 @@ impl<P: Platform> Newcomers<P> {
 
 impl<P: Platform> Run<'_, P> {
     /// As long as nothing was cut, whoever is added is seeded with the others.
-    pub(super) fn edit_before_the_cut(&mut self) {
-        let Some(Edited { candidates, version }) = self.platform.edited() else { return };
+    pub(super) fn edit_before_the_cut(&mut self) -> Result<(), UserError> {
+        let Some(Edited { candidates, version }) = self.platform.edited() else { return Ok(()) };
         let spec = &mut self.options.experiment.spec;
         let Edits { removed, added } = plan::edits(&spec.candidates, &candidates);
         spec.candidates = candidates;
@@ -95,12 +95,13 @@ impl<P: Platform> Run<'_, P> {
             self.state.event("candidates", &format!("{name} was removed"));
         }
         for candidate in added {
-            self.platform.admit(&candidate);
+            self.platform.admit(&candidate)?;
             self.state.arm_added(&candidate.name);
             self.state.event("candidates", &format!("{} was added", candidate.name));
         }
         self.arms = super::arms(&self.options.experiment);
         self.state.took_candidates(&version);
+        Ok(())
     }
 
     /// Looks whether candidates were edited, and how far the newcomers are.

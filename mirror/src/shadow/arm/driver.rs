@@ -17,13 +17,13 @@ use crate::{
     clock::now_ns,
     shadow::{
         compare::compare,
+        connection::ArmAddress,
         entry::Entry,
         measured,
         order::{Action, Order},
         player::{PlayError, Player},
         session_book::SessionSeed,
     },
-    stream::Address,
 };
 
 /// How often the log is looked at: nobody wakes an arm for a message.
@@ -37,7 +37,7 @@ const LEVEL_NS: u64 = 500_000_000;
 #[derive(Debug)]
 pub struct Start {
     /// The clone.
-    pub address: Address,
+    pub address: ArmAddress,
     /// The sessions as they were at the cut.
     pub seeds: Vec<SessionSeed>,
     /// Sessions whose transaction in doubt had been committed before the cut.
@@ -70,7 +70,7 @@ pub fn run(shared: &Arc<ArmShared>, start: Start) {
 
 struct Driver<'a> {
     shared: &'a Arc<ArmShared>,
-    address: Address,
+    address: ArmAddress,
     order: Order,
     shift_ns: u64,
     players: HashMap<SessionId, mpsc::Sender<Job>>,
@@ -299,7 +299,7 @@ impl<'a> Driver<'a> {
 
 /// The life of one session on the arm.
 async fn play_session(
-    address: Address,
+    address: ArmAddress,
     info: Arc<SessionInfo>,
     prologue: Vec<Bytes>,
     mut jobs: mpsc::Receiver<Job>,

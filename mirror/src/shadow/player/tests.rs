@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     capture::exchange::SessionId,
     shadow::{arm::driver::play, entry::Budget, statement::footprint::Footprint},
-    wire::startup::Startup,
+    stream::Address,
 };
 
 fn message(tag: u8, payload: &[u8]) -> Vec<u8> {
@@ -28,9 +28,9 @@ fn read_message(stream: &mut TcpStream) -> (u8, Vec<u8>) {
     (tag, payload)
 }
 
-fn arm<T: Send + 'static>(script: impl FnOnce(TcpStream) -> T + Send + 'static) -> (Address, thread::JoinHandle<T>) {
+fn arm<T: Send + 'static>(script: impl FnOnce(TcpStream) -> T + Send + 'static) -> (ArmAddress, thread::JoinHandle<T>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = Address::new("127.0.0.1", listener.local_addr().unwrap().port());
+    let address = Address::new("127.0.0.1", listener.local_addr().unwrap().port()).into();
     let serving = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();

@@ -11,12 +11,13 @@ use understudy_crds::{
     condition::ArmRole,
     pods::{AGENT_PORT, ArmPeer},
 };
+use understudy_mirror::tls::TlsClient;
 
 use super::protocol::{AgentSays, AgentState, Order};
 use crate::{
     error::{ErrorKind, Side, UserError},
+    peer::{http::Peer, identity::expecting},
     plan::Disk,
-    pod::http::Peer,
 };
 
 /// How long one answer may take.
@@ -33,6 +34,8 @@ pub struct Agent {
     /// Its pod's DNS name.
     pub host: String,
     revision: String,
+    /// Whom to expect there and who to be, for the agent and for PostgreSQL alike.
+    pub tls: TlsClient,
     peer: Peer,
     heard: Mutex<Option<Instant>>,
     room_bytes: Mutex<Option<(u64, u64)>>,
@@ -40,17 +43,14 @@ pub struct Agent {
 
 impl Agent {
     /// The agent of an arm.
-    pub fn new(arm: &ArmPeer, tls: Arc<ClientConfig>) -> Self {
-        let peer = Peer::new(&arm.host, AGENT_PORT, &arm.host, tls);
-        Self {
-            name: arm.name.clone(),
-            role: arm.role,
-            host: arm.host.clone(),
-            revision: arm.revision.clone(),
-            peer,
-            heard: Mutex::default(),
-            room_bytes: Mutex::default(),
-        }
+    pub fn new(arm: &ArmPeer, config: Arc<ClientConfig>) -> Result<Self, UserError> {
+        let tls = expecting(&arm.host, config).map_err(|error| {
+            UserError::new(ErrorKind::Unreachable, Side::Arm, format!("the pod of {} can't be known", arm.name))
+                .fact("reason", error)
+        })?;
+        let peer = Peer::new(&arm.host, AGENT_PORT, tls.clone());
+        let ArmPeer { name, role, host, revision } = arm.clone();
+        Ok(Self { name, role, host, revision, tls, peer, heard: Mutex::default(), room_bytes: Mutex::default() })
     }
 
     /// Where the arm stands; `None` when nobody answers, or a pod that had the name before.

@@ -83,7 +83,8 @@ pub enum Order {
     Seed,
     /// Replay nothing for now.
     Pause,
-    /// Recover to exactly the cut, leave the WAL, go into quarantine; let in who gives this order.
+    /// Recover to exactly the cut, leave the WAL, go into quarantine; let in who gives this order,
+    /// over mutual TLS.
     Cut {
         /// The cut, an LSN: the first position that is not replayed any more.
         lsn: String,

@@ -7,7 +7,6 @@ use std::{
     collections::BTreeMap,
     fs,
     io::Write,
-    net::IpAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -21,6 +20,7 @@ use super::{
     arm_config::{ArmIdentity, Stage, pg_hba, render},
     base_backup::{BaseBackup, CopyProgress},
     binaries::Binaries,
+    door::Door,
     facts::WorkerFacts,
     lsn::Lsn,
     place::private_directory,
@@ -101,7 +101,7 @@ impl ArmSpec {
 pub struct Arm {
     pub(super) spec: ArmSpec,
     pub(super) server: Server,
-    pub(super) mirror: Option<IpAddr>,
+    pub(super) door: Option<Door>,
 }
 
 impl Arm {
@@ -142,7 +142,7 @@ impl Arm {
         .await?;
         started("postgres", server.pid(), server.start_time())?;
         server.wait_ready(CONSISTENCY_LIMIT).await.map_err(|e| blame_parameters(e, &spec))?;
-        Ok(Self { spec, server, mirror: None })
+        Ok(Self { spec, server, door: None })
     }
 
     /// Waits until it follows the worker's WAL live.
@@ -190,9 +190,9 @@ impl Arm {
         replayed(&session).await
     }
 
-    /// Lets the mirror in over TCP, from this address alone, once the clone has left the WAL.
-    pub fn admit(&mut self, mirror: IpAddr) {
-        self.mirror = Some(mirror);
+    /// Lets the mirror in over the network, once the clone has left the WAL.
+    pub fn admit(&mut self, door: Door) {
+        self.door = Some(door);
     }
 
     /// Opens a control session to the experiment's database on the clone.
@@ -288,7 +288,7 @@ pub(super) async fn is_paused(session: &Session, major: u32) -> Result<bool, Use
 }
 
 /// Writes a file that only the account can read. Whatever was there is replaced, a link too.
-fn write_private(path: &Path, text: &str, account: &Account) -> Result<(), UserError> {
+pub(super) fn write_private(path: &Path, text: impl AsRef<[u8]>, account: &Account) -> Result<(), UserError> {
     let failed = |e: &std::io::Error| UserError::file("write a clone's configuration", path, e);
     match fs::remove_file(path) {
         Ok(()) => {}
@@ -297,6 +297,6 @@ fn write_private(path: &Path, text: &str, account: &Account) -> Result<(), UserE
     }
     let mut file =
         fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|e| failed(&e))?;
-    file.write_all(text.as_bytes()).map_err(|e| failed(&e))?;
+    file.write_all(text.as_ref()).map_err(|e| failed(&e))?;
     account.take(path)
 }

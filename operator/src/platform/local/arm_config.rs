@@ -3,11 +3,11 @@
 //!
 //! Pure. A clone of production must not act on the world, and this is the first line of that.
 
-use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 
 use understudy_crds::labels;
 
-use super::lsn::Lsn;
+use super::{door::Door, lsn::Lsn};
 
 /// One setting of the worker, as `pg_settings` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,16 +52,16 @@ pub enum Stage {
     },
     /// It lives on mirrored traffic.
     Own {
-        /// The one address from which it may be reached over TCP, besides its own socket.
-        mirror: Option<IpAddr>,
+        /// The one way in over the network, besides its own socket.
+        door: Option<Door>,
     },
 }
 
 impl Stage {
-    /// From where it may be reached over TCP.
-    const fn mirror(&self) -> Option<IpAddr> {
+    /// The way in over the network.
+    const fn door(&self) -> Option<&Door> {
         match self {
-            Self::Own { mirror } => *mirror,
+            Self::Own { door } => door.as_ref(),
             Self::Follow { .. } | Self::Recover { .. } => None,
         }
     }
@@ -217,26 +217,26 @@ pub fn render(
 }
 
 /// The clone's `pg_hba.conf`: its socket is in a private directory, and there is no other way in, but for
-/// the mirror where that is elsewhere.
+/// the mirror where that is elsewhere, and for it over mutual TLS alone.
 pub fn pg_hba(stage: &Stage) -> String {
     let mut text = "# The socket is in a private directory.\nlocal all all trust\n".to_owned();
-    if let Some(mirror) = stage.mirror() {
-        let bits = if mirror.is_ipv4() { 32 } else { 128 };
+    if let Some(door) = stage.door() {
         // Writing to a string does not fail.
-        let _ = writeln!(text, "# The mirror.\nhost all all {mirror}/{bits} trust");
+        let _ = writeln!(text, "# The mirror.\n{}", door.hba_line());
     }
     text
 }
 
 fn quarantine(identity: &ArmIdentity, stage: &Stage) -> Vec<(&'static str, String)> {
     let fixed = |name, value: &str| (name, value.to_owned());
-    vec![
+    let door = stage.door();
+    let mut settings = vec![
         ("cluster_name", labels::cluster_name(&identity.experiment, &identity.arm)),
         ("unix_socket_directories", identity.socket_dir.display().to_string()),
         ("port", identity.port.to_string()),
         fixed("unix_socket_permissions", "0700"),
-        fixed("listen_addresses", if stage.mirror().is_some() { "*" } else { "" }),
-        fixed("ssl", "off"),
+        fixed("listen_addresses", if door.is_some() { "*" } else { "" }),
+        fixed("ssl", if door.is_some() { "on" } else { "off" }),
         fixed("archive_mode", "off"),
         fixed("archive_command", ""),
         fixed("primary_conninfo", ""),
@@ -254,7 +254,9 @@ fn quarantine(identity: &ArmIdentity, stage: &Stage) -> Vec<(&'static str, Strin
         fixed("log_statement", "none"),
         fixed("log_min_duration_statement", "-1"),
         fixed("lc_messages", "C"),
-    ]
+    ];
+    settings.extend(door.iter().flat_map(|door| door.settings()));
+    settings
 }
 
 fn keep_what_a_standby_needs(settings: &mut BTreeMap<String, String>, worker: &[WorkerSetting]) {
@@ -320,6 +322,11 @@ mod tests {
         }
     }
 
+    fn own_with_a_door() -> Stage {
+        let mirror = "10.1.2.3".parse().expect("an address");
+        Stage::Own { door: Some(Door { mirror, certificates: "/run/understudy/tls".into() }) }
+    }
+
     fn worker() -> Vec<WorkerSetting> {
         let file = "configuration file";
         vec![
@@ -368,7 +375,41 @@ mod tests {
             ("max_connections".to_owned(), "50".to_owned()),
             ("Work_Mem".to_owned(), "64MB".to_owned()),
         ]);
-        insta::assert_snapshot!("own", render(&identity(), &worker(), &parameters, &Stage::Own { mirror: None }));
+        insta::assert_snapshot!("own", render(&identity(), &worker(), &parameters, &Stage::Own { door: None }));
+    }
+
+    #[test]
+    fn an_arm_with_a_door_speaks_tls_with_the_experiments_certificates() {
+        let text = render(&identity(), &worker(), &BTreeMap::new(), &own_with_a_door());
+        let network = ["listen_addresses", "ssl"];
+        let lines: Vec<&str> = text.lines().filter(|line| network.iter().any(|name| line.starts_with(name))).collect();
+        assert_eq!(
+            lines,
+            [
+                "listen_addresses = '*'",
+                "ssl = 'on'",
+                "ssl_ca_file = '/run/understudy/tls/ca.crt'",
+                "ssl_cert_file = '/run/understudy/tls/tls.crt'",
+                "ssl_key_file = '/run/understudy/tls/tls.key'",
+            ]
+        );
+    }
+
+    #[test]
+    fn only_the_mirror_gets_in_over_the_network_and_only_with_a_certificate() {
+        let alone = "# The socket is in a private directory.\nlocal all all trust\n";
+        let conninfo = || "host='db'".to_owned();
+        for (stage, expected) in [
+            (Stage::Follow { primary_conninfo: conninfo() }, alone.to_owned()),
+            (Stage::Recover { primary_conninfo: conninfo(), cut: Lsn(0x300_0148) }, alone.to_owned()),
+            (Stage::Own { door: None }, alone.to_owned()),
+            (
+                own_with_a_door(),
+                format!("{alone}# The mirror.\nhostssl all all 10.1.2.3/32 trust clientcert=verify-ca\n"),
+            ),
+        ] {
+            assert_eq!(pg_hba(&stage), expected, "{stage:?}");
+        }
     }
 
     #[test]

@@ -31,10 +31,10 @@ use super::{
     preflight::{self, Needs},
     promotion::{self, Promoted, RestartWorker},
     recovery::Recovered,
-    replication_probe::check_replication,
     session::{Names, Session},
     wal_hold::{RunTag, WalHold},
     worker::Worker,
+    worker_check::check_worker,
 };
 use crate::{
     error::{ErrorKind, Side, UserError},
@@ -213,15 +213,13 @@ impl LocalPlatform {
 
     async fn check(&self, listen: &str) -> Result<(), UserError> {
         let target = self.worker.target();
-        let mut clones = Vec::new();
+        let mut room = Vec::new();
         for spec in &self.specs {
-            clones.push((spec.directory.clone(), disk_space(&spec.directory)?));
+            room.push((spec.directory.clone(), disk_space(&spec.directory)?));
         }
-        let needs = Needs { worker: format!("{}, user {}", self.worker.label(), target.user), clones };
-        if let Some(problem) = preflight::problems(&self.facts, &needs).into_iter().next() {
-            return Err(problem);
-        }
-        check_replication(&self.worker).await?;
+        let worker = format!("{}, user {}", self.worker.label(), target.user);
+        let needs = Needs { worker, fields: preflight::LOCAL, clones: self.specs.len(), room };
+        check_worker(&self.worker, &self.facts, &needs).await?;
         if let Some(problem) = preflight::listen_problem(listen, &target.host, self.worker.port()) {
             return Err(problem);
         }
@@ -408,7 +406,8 @@ impl Platform for LocalPlatform {
             address: Address::Unix {
                 directory: arm.spec().identity.socket_dir.clone(),
                 port: arm.spec().identity.port,
-            },
+            }
+            .into(),
             text: arm.endpoint(),
         };
         self.arms.iter().map(endpoint).collect()

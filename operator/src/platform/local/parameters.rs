@@ -1,6 +1,6 @@
 //! Whether a candidate's parameters are ones that its server will take, before anything is cloned.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, future::Future, path::Path, time::Duration};
 
 use super::{
     account::Account, arm_config::is_reserved, binaries::Binaries, facts::WorkerFacts, place::private_directory,
@@ -21,14 +21,44 @@ pub async fn check_parameters(
     if parameters.is_empty() {
         return Ok(());
     }
+    ask_in(scratch, account, ask_each(index, parameters, facts, binaries, account, scratch)).await
+}
+
+/// Asks a server's program something with an empty configuration in a directory that goes again.
+pub(super) async fn ask_in<T>(
+    scratch: &Path,
+    account: &Account,
+    asking: impl Future<Output = Result<T, UserError>>,
+) -> Result<T, UserError> {
     private_directory(scratch, account)?;
     let conf = scratch.join("postgresql.conf");
     let result = match std::fs::write(&conf, "") {
-        Ok(()) => ask_each(index, parameters, facts, binaries, account, scratch).await,
+        Ok(()) => asking.await,
         Err(e) => Err(UserError::file("write a configuration", &conf, &e)),
     };
     super::place::remove_tree(scratch)?;
     result
+}
+
+/// Why a server does not take a setting; `None` when it does.
+pub(super) async fn refusal(
+    name: &str,
+    value: &str,
+    binaries: &Binaries,
+    account: &Account,
+    directory: &Path,
+) -> Result<Option<String>, UserError> {
+    let done = Launch::new(binaries.program("postgres"), account, "KILL")
+        .argument("-D")
+        .argument(directory)
+        .argument("-c")
+        .argument(format!("{name}={value}"))
+        .argument("-C")
+        .argument(name)
+        .run(Duration::from_secs(20))
+        .await?;
+    let said = || last_complaint(&done.stderr).unwrap_or_else(|| done.stderr.trim().to_owned());
+    Ok((!done.status.success()).then(said))
 }
 
 async fn ask_each(
@@ -51,17 +81,7 @@ async fn ask_each(
         if let Some((reason, remedy)) = known(name, parameters, facts).err() {
             return Err(wrong(reason, remedy));
         }
-        let done = Launch::new(binaries.program("postgres"), account, "KILL")
-            .argument("-D")
-            .argument(scratch)
-            .argument("-c")
-            .argument(format!("{name}={value}"))
-            .argument("-C")
-            .argument(name)
-            .run(Duration::from_secs(20))
-            .await?;
-        if !done.status.success() {
-            let reason = last_complaint(&done.stderr).unwrap_or_else(|| done.stderr.trim().to_owned());
+        if let Some(reason) = refusal(name, value, binaries, account, scratch).await? {
             return Err(wrong(reason, format!("see SELECT * FROM pg_settings WHERE name = '{name}' on the worker")));
         }
     }

@@ -15,9 +15,28 @@ pub const SUPPORTED_MAJORS: std::ops::RangeInclusive<u32> = 13..=18;
 pub struct Needs {
     /// The worker's address and user, for messages.
     pub worker: String,
-    /// Where each clone's data goes, and how much room there is.
-    pub clones: Vec<(PathBuf, DiskSpace)>,
+    /// Where the document names them, for messages.
+    pub fields: Fields,
+    /// How many clones there will be.
+    pub clones: usize,
+    /// Where each clone's data goes, and how much room there is; empty where others see to that.
+    pub room: Vec<(PathBuf, DiskSpace)>,
 }
+
+/// The fields of the document that say which server is the worker and who clones it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fields {
+    /// The server.
+    pub server: &'static str,
+    /// The user.
+    pub user: &'static str,
+}
+
+/// A server of this machine.
+pub const LOCAL: Fields = Fields { server: "spec.target.local", user: "spec.target.local.user" };
+/// A pod.
+pub const STATEFUL_SET: Fields =
+    Fields { server: "spec.target.statefulSet", user: "spec.target.statefulSet.credentialsSecret" };
 
 /// Everything that stands in the way; empty when the experiment can be done.
 pub fn problems(facts: &WorkerFacts, needs: &Needs) -> Vec<UserError> {
@@ -30,7 +49,7 @@ pub fn problems(facts: &WorkerFacts, needs: &Needs) -> Vec<UserError> {
             .remedy(remedy)
             .nothing_changed()
     };
-    let clones = i64::try_from(needs.clones.len()).unwrap_or(i64::MAX);
+    let clones = i64::try_from(needs.clones).unwrap_or(i64::MAX);
 
     if !SUPPORTED_MAJORS.contains(&facts.version.major) {
         found.push(unfit(
@@ -43,14 +62,14 @@ pub fn problems(facts: &WorkerFacts, needs: &Needs) -> Vec<UserError> {
         found.push(unfit(
             "the user may not clone the worker",
             "it is not a superuser".into(),
-            "name a superuser in spec.target.local.user",
+            &format!("name a superuser in {}", needs.fields.user),
         ));
     }
     if facts.in_recovery {
         found.push(unfit(
             "the worker is a standby",
             "it follows another server, so it takes no writes".into(),
-            "name the primary in spec.target.local",
+            &format!("name the primary in {}", needs.fields.server),
         ));
     }
     if facts.setting("wal_level") == Some("minimal") {
@@ -101,12 +120,12 @@ pub fn clone_bytes(facts: &WorkerFacts) -> u64 {
 fn no_room(facts: &WorkerFacts, needs: &Needs) -> Vec<UserError> {
     let mut seen: Vec<u64> = Vec::new();
     let mut found = Vec::new();
-    for (directory, space) in &needs.clones {
+    for (directory, space) in &needs.room {
         if seen.contains(&space.file_system) {
             continue;
         }
         seen.push(space.file_system);
-        let sharing = needs.clones.iter().filter(|(_, other)| other.file_system == space.file_system).count();
+        let sharing = needs.room.iter().filter(|(_, other)| other.file_system == space.file_system).count();
         let needed = clone_bytes(facts).saturating_mul(u64::try_from(sharing).unwrap_or(u64::MAX));
         if needed > space.free_bytes {
             found.push(
@@ -198,7 +217,8 @@ mod tests {
 
     fn needs(free_mib: u64) -> Needs {
         let space = DiskSpace { free_bytes: free_mib << 20, total_bytes: 1 << 40, file_system: 1 };
-        Needs { worker: "127.0.0.1:5432, user app".into(), clones: vec![("/a".into(), space), ("/b".into(), space)] }
+        let room = vec![("/a".into(), space), ("/b".into(), space)];
+        Needs { worker: "127.0.0.1:5432, user app".into(), fields: LOCAL, clones: 2, room }
     }
 
     #[test]
@@ -225,6 +245,17 @@ mod tests {
             let text = found[0].to_string();
             assert!(text.contains(expected) && text.ends_with("nothing was changed"), "{expected}: {text}");
         }
+    }
+
+    #[test]
+    fn a_pod_is_judged_alike_but_for_its_disk_and_its_fields() {
+        let needs = Needs { fields: STATEFUL_SET, room: Vec::new(), ..needs(0) };
+        assert_eq!(problems(&facts(&[]), &needs), []);
+        let found = problems(&WorkerFacts { superuser: false, ..facts(&[("max_wal_senders", "1")]) }, &needs);
+        let texts: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(texts.len(), 2, "{texts:?}");
+        assert!(texts[0].contains("name a superuser in spec.target.statefulSet.credentialsSecret"), "{texts:?}");
+        assert!(texts[1].contains("2 are needed"), "{texts:?}");
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Arm {
         self.end_recovery(&session).await?;
         drop(session);
         // All arms start their own life in the same way: a new start, with the final configuration.
-        self.spec.write_config(&Stage::Own { mirror: self.mirror })?;
+        self.spec.write_config(&Stage::Own { door: self.door.clone() })?;
         self.relaunch(&mut started, START_LIMIT, None).await?;
         Ok(recovered)
     }

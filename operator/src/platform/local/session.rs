@@ -4,12 +4,18 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio_postgres::{
-    Client, Config, NoTls, Row, Statement,
+    Client, Config, NoTls, Row, Socket, Statement,
+    config::SslMode,
     error::SqlState,
+    tls::MakeTlsConnect,
     types::{FromSql, ToSql},
 };
+use understudy_mirror::tls::TlsClient;
 
-use crate::error::{ErrorKind, Side, UserError, plain_io};
+use crate::{
+    error::{ErrorKind, Side, UserError, plain_io},
+    peer::postgres::MutualTls,
+};
 
 /// How long a control statement may take, unless it is told otherwise.
 pub const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
@@ -24,6 +30,7 @@ const OWN: &str = "SET statement_timeout = 0; SET lock_timeout = 0; \
 #[derive(Debug)]
 pub struct Session {
     client: Arc<Client>,
+    tls: Option<MutualTls>,
     side: Side,
     label: String,
     pid: i32,
@@ -41,12 +48,34 @@ pub enum Names {
 impl Session {
     /// Connects, within ten seconds.
     pub async fn open(config: &Config, side: Side, label: &str, names: Names) -> Result<Self, UserError> {
+        Self::open_by(config, None, side, label, names).await
+    }
+
+    /// Connects over mutual TLS, within ten seconds. A server that offers none is an error.
+    pub async fn open_over_tls(
+        config: &Config,
+        tls: &TlsClient,
+        side: Side,
+        label: &str,
+        names: Names,
+    ) -> Result<Self, UserError> {
+        let mut config = config.clone();
+        config.ssl_mode(SslMode::Require);
+        Self::open_by(&config, Some(MutualTls(tls.clone())), side, label, names).await
+    }
+
+    async fn open_by(
+        config: &Config,
+        tls: Option<MutualTls>,
+        side: Side,
+        label: &str,
+        names: Names,
+    ) -> Result<Self, UserError> {
         let connect = async {
-            let (client, connection) = config.connect(NoTls).await?;
-            // The task ends with the connection; its error comes back from the next statement.
-            tokio::spawn(async move {
-                let _ = connection.await;
-            });
+            let client = match tls.clone() {
+                None => connected(config, NoTls).await?,
+                Some(tls) => connected(config, tls).await?,
+            };
             client.batch_execute(OWN).await?;
             if names == Names::System {
                 client.batch_execute("SET search_path = pg_catalog").await?;
@@ -55,7 +84,7 @@ impl Session {
             Ok((client, pid))
         };
         match tokio::time::timeout(CONNECT_LIMIT, connect).await {
-            Ok(Ok((client, pid))) => Ok(Self { client: Arc::new(client), side, label: label.to_owned(), pid }),
+            Ok(Ok((client, pid))) => Ok(Self { client: Arc::new(client), tls, side, label: label.to_owned(), pid }),
             Ok(Err(error)) => Err(refused(&error, config, side, label)),
             Err(_) => Err(UserError::new(ErrorKind::TimedOut, side, format!("{} does not answer", who(side)))
                 .fact(word(side), label)
@@ -114,7 +143,13 @@ impl Session {
             return result.map_err(|e| self.failed(&e));
         }
         // The server would go on with a statement that nobody waits for any more.
-        let _ = tokio::time::timeout(CONNECT_LIMIT, self.client.cancel_token().cancel_query(NoTls)).await;
+        let cancelling = async {
+            match self.tls.clone() {
+                None => self.client.cancel_token().cancel_query(NoTls).await,
+                Some(tls) => self.client.cancel_token().cancel_query(tls).await,
+            }
+        };
+        let _ = tokio::time::timeout(CONNECT_LIMIT, cancelling).await;
         Err(UserError::new(ErrorKind::TimedOut, self.side, format!("{} takes too long to answer", who(self.side)))
             .fact(word(self.side), &self.label)
             .fact("limit", format!("{} s", limit.as_secs())))
@@ -133,6 +168,19 @@ impl Session {
         };
         UserError::new(kind, self.side, what).fact(word(self.side), &self.label).fact("reason", said(error))
     }
+}
+
+async fn connected<T>(config: &Config, tls: T) -> Result<Client, tokio_postgres::Error>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (client, connection) = config.connect(tls).await?;
+    // The task ends with the connection; its error comes back from the next statement.
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    Ok(client)
 }
 
 /// The server's message, or the system's. Not its DETAIL, which may hold a user's data.
@@ -181,6 +229,10 @@ fn refused(error: &tokio_postgres::Error, config: &Config, side: Side, label: &s
             "does not accept the password",
             "put the right password on the first line of spec.target.local.passwordFile",
         ),
+        Some("28000") if side == Side::Arm => refuse(
+            "does not let us in",
+            "it lets in nobody but the mirror: from the address that ordered its cut, with its certificate",
+        ),
         Some("28000") => refuse(
             "does not let us in",
             "allow this user and database from this machine in the worker's pg_hba.conf, then SELECT pg_reload_conf();",
@@ -192,10 +244,16 @@ fn refused(error: &tokio_postgres::Error, config: &Config, side: Side, label: &s
         None if said(error).contains("password") => {
             refuse("asks for a password", "name a file with the password in spec.target.local.passwordFile")
         }
-        None => UserError::new(ErrorKind::Unreachable, side, format!("{} can't be reached", who(side)))
-            .fact(word(side), label)
-            .fact("reason", said(error))
-            .remedy("check spec.target.local.host and spec.target.local.port, and that the server runs"),
+        None => {
+            let error = UserError::new(ErrorKind::Unreachable, side, format!("{} can't be reached", who(side)))
+                .fact(word(side), label)
+                .fact("reason", said(error));
+            match side {
+                // No field of the document says where a clone is.
+                Side::Arm => error,
+                _ => error.remedy("check spec.target.local.host and spec.target.local.port, and that the server runs"),
+            }
+        }
     };
     if side == Side::Worker { error.nothing_changed() } else { error }
 }

@@ -9,6 +9,7 @@ use understudy_crds::pods::{ArmPod, DATA_DIR, POSTGRES_PORT, SCRATCH_DIR};
 use super::agent::{Agent, Given};
 use crate::{
     error::{ErrorKind, Side, UserError},
+    peer::identity::Identity,
     platform::{
         kubernetes::protocol::{AgentState, AtTheCut, Order},
         local::{
@@ -19,6 +20,7 @@ use crate::{
             binaries::Binaries,
             change::{SqlList, run_statements},
             cut::SequenceValue,
+            door::{Door, check_tls},
             facts::WorkerFacts,
             lsn::Lsn,
             place::{private_directory, remove_tree},
@@ -33,12 +35,12 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Does what is ordered, until something fails.
-pub(super) async fn live(document: &ArmPod, agent: &Agent, mut orders: mpsc::Receiver<Given>) {
+pub(super) async fn live(document: &ArmPod, identity: &Identity, agent: &Agent, mut orders: mpsc::Receiver<Given>) {
     let mut arm = None;
     loop {
         let result = tokio::select! {
             order = orders.recv() => match order {
-                Some(given) => obey(document, agent, &mut arm, given).await,
+                Some(given) => obey(document, identity, agent, &mut arm, given).await,
                 None => return,
             },
             () = tokio::time::sleep(LOOK) => still_runs(arm.as_ref()),
@@ -58,7 +60,13 @@ fn still_runs(arm: Option<&Arm>) -> Result<(), UserError> {
     }
 }
 
-async fn obey(document: &ArmPod, agent: &Agent, arm: &mut Option<Arm>, (order, from): Given) -> Result<(), UserError> {
+async fn obey(
+    document: &ArmPod,
+    identity: &Identity,
+    agent: &Agent,
+    arm: &mut Option<Arm>,
+    (order, from): Given,
+) -> Result<(), UserError> {
     let next = match (order, arm.as_mut()) {
         (Order::Seed, _) => {
             agent.enter(AgentState::Copying { done_bytes: 0, total_bytes: 0 });
@@ -71,7 +79,8 @@ async fn obey(document: &ArmPod, agent: &Agent, arm: &mut Option<Arm>, (order, f
         }
         (Order::Cut { lsn, ask, sequences }, Some(arm)) => {
             agent.enter(AgentState::Recovering);
-            arm.admit(from);
+            let certificates = Path::new(SCRATCH_DIR).join("tls");
+            arm.admit(Door::make(from, identity, &certificates, &arm.spec().account)?);
             AgentState::Own(cut(document, arm, &lsn, &ask, &sequences).await?)
         }
         (Order::Apply, Some(arm)) => {
@@ -88,6 +97,7 @@ async fn obey(document: &ArmPod, agent: &Agent, arm: &mut Option<Arm>, (order, f
 
 async fn seed(document: &ArmPod, agent: &Agent) -> Result<Arm, UserError> {
     let spec = spec(document).await?;
+    check_tls(&spec.binaries, &spec.account, &Path::new(SCRATCH_DIR).join("check")).await?;
     // What an earlier life of this pod left is of no use.
     remove_tree(&spec.directory)?;
     private_directory(&spec.identity.socket_dir, &spec.account)?;

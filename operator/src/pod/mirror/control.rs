@@ -23,7 +23,7 @@ use understudy_crds::{
     ShadowExperimentStatus,
     pods::{CandidatesNotice, CandidatesTaken, PromotionNotice, PromotionState},
 };
-use understudy_mirror::admin::Admin;
+use understudy_mirror::{admin::Admin, wire::encode::SSL_REQUEST};
 
 use crate::{
     platform::kubernetes::{PromotionWord, Word},
@@ -32,8 +32,6 @@ use crate::{
 
 /// How long the relay may take to show that it is alive.
 const ALIVE_LIMIT: Duration = Duration::from_millis(800);
-/// `SSLRequest`, "Message Formats" of the protocol: length 8, code 80877103.
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 /// What can be asked and told. Copies are the same.
 #[derive(Clone)]

@@ -1,22 +1,28 @@
-//! The certificates of a pod: both sides of every connection between operator, mirror pod and arm pods
-//! show one, made for this experiment by its own authority.
+//! Who one of operator, mirror pod and arm pods is for the others: a certificate with its key, and the
+//! authority from which the other side's must come, made for this experiment.
 
 use std::{fs, path::Path, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     server::WebPkiClientVerifier,
 };
+use understudy_mirror::tls::TlsClient;
 
 /// Certificates that can't be used.
 #[derive(Debug, thiserror::Error)]
 #[error("the certificates in {place} can't be used: {reason}")]
-pub struct TlsError {
+pub struct IdentityError {
     place: String,
     reason: String,
 }
+
+/// A name that no certificate can have.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is not a name that a certificate can have")]
+pub struct NameError(String);
 
 /// A certificate with its key, and the authority that the other side's must come from. PEM.
 #[derive(Clone)]
@@ -29,11 +35,11 @@ pub struct Identity {
 
 impl Identity {
     /// From a directory with `ca.crt`, `tls.crt` and `tls.key`.
-    pub fn read(directory: &Path) -> Result<Self, TlsError> {
+    pub fn read(directory: &Path) -> Result<Self, IdentityError> {
         let place = directory.display().to_string();
         let file = |name: &str| {
             fs::read(directory.join(name))
-                .map_err(|e| TlsError { place: place.clone(), reason: format!("{name}: {e}") })
+                .map_err(|e| IdentityError { place: place.clone(), reason: format!("{name}: {e}") })
         };
         Ok(Self { authority: file("ca.crt")?, certificate: file("tls.crt")?, key: file("tls.key")?, place })
     }
@@ -48,26 +54,44 @@ impl Identity {
         }
     }
 
-    fn failed(&self, reason: &impl ToString) -> TlsError {
-        TlsError { place: self.place.clone(), reason: reason.to_string() }
+    /// The authority's certificate, PEM.
+    pub fn authority(&self) -> &[u8] {
+        &self.authority
     }
 
-    fn roots(&self) -> Result<Arc<RootCertStore>, TlsError> {
+    /// Its own certificate, PEM.
+    pub fn certificate(&self) -> &[u8] {
+        &self.certificate
+    }
+
+    /// The certificate's private key, PEM.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    fn failed(&self, reason: &impl ToString) -> IdentityError {
+        IdentityError { place: self.place.clone(), reason: reason.to_string() }
+    }
+
+    fn roots(&self) -> Result<Arc<RootCertStore>, IdentityError> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(&self.authority) {
             roots.add(certificate.map_err(|e| self.failed(&e))?).map_err(|e| self.failed(&e))?;
         }
+        if roots.is_empty() {
+            return Err(self.failed(&"there is no authority"));
+        }
         Ok(Arc::new(roots))
     }
 
-    fn own(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    fn own(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), IdentityError> {
         let chain = CertificateDer::pem_slice_iter(&self.certificate).collect::<Result<_, _>>();
         let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|e| self.failed(&e))?;
         Ok((chain.map_err(|e| self.failed(&e))?, key))
     }
 
     /// A server that lets in only who shows a certificate of the same authority.
-    pub fn server(&self) -> Result<Arc<ServerConfig>, TlsError> {
+    pub fn server(&self) -> Result<Arc<ServerConfig>, IdentityError> {
         let verifier = WebPkiClientVerifier::builder_with_provider(self.roots()?, provider()).build();
         let (chain, key) = self.own()?;
         let config = ServerConfig::builder_with_provider(provider())
@@ -79,7 +103,7 @@ impl Identity {
     }
 
     /// A client that shows its certificate, and wants one of the same authority with the right name.
-    pub fn client(&self) -> Result<Arc<ClientConfig>, TlsError> {
+    pub fn client(&self) -> Result<Arc<ClientConfig>, IdentityError> {
         let (chain, key) = self.own()?;
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -88,6 +112,12 @@ impl Identity {
             .with_client_auth_cert(chain, key);
         config.map(Arc::new).map_err(|e| self.failed(&e))
     }
+}
+
+/// Whom to expect: who has a certificate with this name, of the authority in `config`.
+pub fn expecting(name: &str, config: Arc<ClientConfig>) -> Result<TlsClient, NameError> {
+    let name = ServerName::try_from(name.to_owned()).map_err(|_| NameError(name.to_owned()))?;
+    Ok(TlsClient { config, name })
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -1,4 +1,5 @@
-//! Asks the worker whether it lets our user replicate, before anything is made.
+//! Asks the worker, before anything is made, whether it can be cloned: what it says of itself is judged by
+//! the preflight, and whether it lets our user replicate is tried.
 //!
 //! `pg_hba.conf` has entries of its own for replication, and only the server can judge them. The
 //! first answer to a start-up message tells: a request to authenticate (or none needed), or a refusal.
@@ -10,23 +11,29 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use super::worker::Worker;
+use super::{
+    facts::WorkerFacts,
+    prefer_tls::encrypted,
+    preflight::{Fields, Needs, STATEFUL_SET, problems},
+    worker::Worker,
+};
 use crate::error::{ErrorKind, Side, UserError, plain_io};
 
 const LIMIT: Duration = Duration::from_secs(10);
 const LONGEST_ANSWER_BYTES: u32 = 16 * 1024;
 
+/// Whether the worker can be cloned; else the first thing that stands in the way.
+pub async fn check_worker(worker: &Worker, facts: &WorkerFacts, needs: &Needs) -> Result<(), UserError> {
+    if let Some(problem) = problems(facts, needs).into_iter().next() {
+        return Err(problem);
+    }
+    check_replication(worker, needs.fields).await
+}
+
 /// Whether the worker's access rules let our user replicate.
-pub async fn check_replication(worker: &Worker) -> Result<(), UserError> {
+async fn check_replication(worker: &Worker, fields: Fields) -> Result<(), UserError> {
     let target = worker.target();
-    let asked = async {
-        if target.host.starts_with('/') {
-            ask(UnixStream::connect(worker.label()).await?, &target.user).await
-        } else {
-            ask(TcpStream::connect((target.host.as_str(), worker.port())).await?, &target.user).await
-        }
-    };
-    let refused = match tokio::time::timeout(LIMIT, asked).await {
+    let refused = match tokio::time::timeout(LIMIT, refusal(worker)).await {
         Ok(Ok(refused)) => refused,
         Ok(Err(e)) => {
             return Err(UserError::new(
@@ -50,14 +57,32 @@ pub async fn check_replication(worker: &Worker) -> Result<(), UserError> {
         Some(reason) => Err(UserError::new(ErrorKind::Refused, Side::Worker, "the worker refuses a base backup")
             .fact("worker", format!("{}, user {}", worker.label(), target.user))
             .fact("reason", reason)
-            .remedy(hba_remedy(&target.user, &target.host))
+            .remedy(hba_remedy(&target.user, &target.host, fields))
             .nothing_changed()),
     }
 }
 
-fn hba_remedy(user: &str, host: &str) -> String {
+/// Why our user may not replicate; `None` when it may. Asked as `pg_basebackup` will: over TLS first.
+async fn refusal(worker: &Worker) -> std::io::Result<Option<String>> {
+    let target = worker.target();
+    if target.host.starts_with('/') {
+        return ask(UnixStream::connect(worker.label()).await?, &target.user).await;
+    }
+    let connect = || TcpStream::connect((target.host.as_str(), worker.port()));
+    if let Ok(Some(stream)) = encrypted(connect().await?).await
+        && let Ok(None) = ask(stream, &target.user).await
+    {
+        return Ok(None);
+    }
+    ask(connect().await?, &target.user).await
+}
+
+fn hba_remedy(user: &str, host: &str, fields: Fields) -> String {
     let line = if host.starts_with('/') {
         format!("local replication {user} peer")
+    } else if fields == STATEFUL_SET {
+        // The clones are pods of their own, and so is who asks: no address of one is good for all.
+        format!("host replication {user} NETWORK-OF-THE-PODS scram-sha-256")
     } else {
         format!("host replication {user} ADDRESS-OF-THIS-MACHINE/32 scram-sha-256")
     };
