@@ -333,7 +333,10 @@ impl Planner<'_> {
             Standing::Mirror | Standing::Direct | Standing::Changed | Standing::Other(_) => {
                 self.route_direct();
                 self.release();
-                let message = "the experiment is over; production goes direct";
+                let message = match self.draft.phase {
+                    Phase::Promoting => "the mirror has left the path; production goes direct",
+                    _ => "the experiment is over; production goes direct",
+                };
                 self.draft.set(ConditionType::Mirroring, false, ConditionReason::AsPlanned, message);
             }
         }

@@ -146,6 +146,36 @@ fn a_change_that_one_worker_can_not_have_is_taken_back_from_all() {
 }
 
 #[test]
+fn an_experiment_that_is_deleted_in_a_rollout_is_taken_back_first() {
+    let Some(scene) = Scene::new("understudy-calledoff") else { return };
+    let workers = &scene.workers;
+    for worker in ["events-0", "events-1"] {
+        workers.sql(worker, "CREATE TABLE events (user_id int, kind int, ts timestamptz)");
+    }
+    let slowly = "
+  candidates:
+  - name: index
+    sql:
+      apply: ['SELECT pg_sleep(3)', 'CREATE INDEX CONCURRENTLY events_user_kind ON events (user_id, kind, ts)']
+      revert: ['DROP INDEX CONCURRENTLY IF EXISTS events_user_kind']
+  schedule: { warmUp: 1s, minimum: 3s, maximum: 4s }";
+    scene.running("deleted", slowly, "Concluded");
+    understudy(&["promote", "deleted", "-n", &workers.namespace, "--candidate", "index", "--force"]);
+    until("the second worker gets the change", LIMIT, || {
+        let rollout = workers.experiment("deleted")["status"]["rollout"].clone();
+        if rollout["current"] == "events-1" { Ok(()) } else { Err(rollout.to_string()) }
+    });
+    let index = "SELECT count(*) FROM pg_indexes WHERE indexname = 'events_user_kind'";
+    assert_eq!(workers.sql("events-2", index), "1", "the first one has it");
+    scene.delete("deleted");
+    for worker in WORKERS {
+        assert_eq!(workers.sql(worker, index), "0", "{worker}");
+    }
+    assert_eq!(workers.selector("events-2"), scene.direct, "production is direct");
+    scene.until_served(0);
+}
+
+#[test]
 fn another_machine_and_another_image_go_through_the_template_however_the_set_is_updated() {
     let Some(scene) = Scene::new("understudy-template") else { return };
     let workers = &scene.workers;
