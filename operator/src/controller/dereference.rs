@@ -34,6 +34,7 @@ use super::{
     names::Names,
     objects::Kind,
     pods, routing,
+    status::holds,
     world::{Credentials, Existing, MirrorSaid, Ours, Rival, World},
 };
 
@@ -216,15 +217,6 @@ impl Reader<'_> {
             other.metadata.uid != experiment.metadata.uid
                 && theirs.zip(target).is_some_and(|(a, b)| (&a.name, a.ordinal) == (&b.name, b.ordinal))
         };
-        let at_work = |other: &&ShadowExperiment| {
-            let phase = other.status.as_ref().map(|status| status.phase).unwrap_or_default();
-            // One that was refused itself is not in the way.
-            let refused = other.status.as_ref().is_some_and(|status| {
-                let accepted = super::status::holds(&status.conditions, ConditionType::Accepted);
-                phase == Phase::Pending && accepted == Some(ConditionStatus::False)
-            });
-            !refused && !matches!(phase, Phase::Halted | Phase::Failed | Phase::Promoted)
-        };
         let begun = |e: &ShadowExperiment| e.status.as_ref().is_some_and(|status| status.phase != Phase::Pending);
         let rival = |other: &ShadowExperiment| {
             let first = match (begun(other), begun(experiment)) {
@@ -234,7 +226,7 @@ impl Reader<'_> {
             };
             Rival { name: other.name_any(), first }
         };
-        Ok(all.items.iter().filter(same).filter(at_work).map(rival).collect())
+        Ok(all.items.iter().filter(same).filter(|other| is_at_work(other)).map(rival).collect())
     }
 
     /// Everything that bears the experiment's label. Secrets are not listed: one is known by its name.
@@ -268,6 +260,21 @@ impl Reader<'_> {
     }
 }
 
+/// Whether an experiment keeps others off its worker.
+fn is_at_work(experiment: &ShadowExperiment) -> bool {
+    // One that nobody has looked at yet comes in its turn.
+    let Some(status) = &experiment.status else { return true };
+    let denied = |type_| holds(&status.conditions, type_) == Some(ConditionStatus::False);
+    match status.phase {
+        // One that was refused itself is not in the way.
+        Phase::Pending => !denied(ConditionType::Accepted),
+        // Nor is one that has its verdict and has left the path.
+        Phase::Concluded => !denied(ConditionType::Mirroring),
+        Phase::Halted | Phase::Failed | Phase::Promoted => false,
+        Phase::Cloning | Phase::CatchingUp | Phase::WarmingUp | Phase::Observing | Phase::Promoting => true,
+    }
+}
+
 fn existing(meta: &ObjectMeta) -> Existing {
     let note = |map: &Option<BTreeMap<String, String>>, key: &str| map.as_ref().and_then(|map| map.get(key)).cloned();
     Existing {
@@ -285,5 +292,39 @@ fn credentials(secret: &Secret) -> Credentials {
         Some(user) if missing.is_empty() => Credentials::Complete { user: user.trim_end_matches('\n').to_owned() },
         _ if missing.is_empty() => Credentials::Incomplete(vec!["readable username"]),
         _ => Credentials::Incomplete(missing),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_experiment_keeps_others_off_while_it_is_or_may_come_in_the_path() {
+        let experiment = |phase: &str, condition: &str, holds: &str| -> ShadowExperiment {
+            let condition = json!({
+                "type": condition, "status": holds, "reason": "AsPlanned", "message": "",
+                "lastTransitionTime": "2026-11-22T12:00:00Z",
+            });
+            serde_json::from_value(json!({
+                "apiVersion": "understudy.dev/v1alpha1", "kind": "ShadowExperiment", "metadata": { "name": "idx" },
+                "spec": { "target": {} }, "status": { "phase": phase, "conditions": [condition] },
+            }))
+            .unwrap()
+        };
+        for (phase, condition, holds, at_work) in [
+            ("Pending", "Accepted", "True", true),
+            ("Pending", "Accepted", "False", false),
+            ("Cloning", "Mirroring", "False", true),
+            ("Observing", "Mirroring", "True", true),
+            ("Concluded", "Mirroring", "True", true),
+            ("Concluded", "Mirroring", "False", false),
+            ("Promoting", "Mirroring", "False", true),
+            ("Promoted", "Mirroring", "False", false),
+            ("Halted", "Mirroring", "False", false),
+        ] {
+            assert_eq!(is_at_work(&experiment(phase, condition, holds)), at_work, "{phase} {condition} {holds}");
+        }
     }
 }

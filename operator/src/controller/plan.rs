@@ -26,7 +26,7 @@ use super::{
     rollout::{self, Record, Stage},
     routing::{self, Selector, Standing},
     status::{Draft, holds},
-    world::{Settings, World},
+    world::{Credentials, Settings, World},
 };
 
 /// Silent probes in a row after which a mirror counts as hung.
@@ -179,7 +179,9 @@ impl Planner<'_> {
         if self.draft.phase == Phase::Pending {
             self.draft.phase = Phase::Cloning;
         }
-        if let Some(refusal) = self.mirror_is_lost(begun) {
+        if !is_over(self.draft.phase)
+            && let Some(refusal) = self.mirror_is_lost(begun)
+        {
             self.fail(refusal);
             return Again::Soon;
         }
@@ -269,8 +271,8 @@ impl Planner<'_> {
     fn mirror_is_lost(&self, begun: bool) -> Option<Refusal> {
         let gone = |message: String| Refusal { reason: ConditionReason::MirrorGone, message };
         match &self.world.ours.mirror {
-            None if begun && !is_over(self.draft.phase) => Some(gone("the mirror's pod is gone".to_owned())),
-            Some(pod) if pods::has_ended(pod) && !is_over(self.draft.phase) => {
+            None if begun => Some(gone("the mirror's pod is gone".to_owned())),
+            Some(pod) if pods::has_ended(pod) => {
                 Some(gone(format!("the mirror's pod has ended{}", pods::how_it_ended(pod))))
             }
             Some(_) if self.world.mirror.silent >= SILENT_LIMIT => {
@@ -293,8 +295,9 @@ impl Planner<'_> {
     fn route(&mut self) {
         let Some(service) = &self.world.service else { return };
         let stays = match self.draft.phase {
-            Phase::Cloning | Phase::CatchingUp | Phase::WarmingUp | Phase::Observing | Phase::Promoting => true,
+            Phase::Cloning | Phase::CatchingUp | Phase::WarmingUp | Phase::Observing => true,
             Phase::Concluded => self.lingers(),
+            Phase::Promoting => self.in_the_path(),
             Phase::Pending | Phase::Promoted | Phase::Halted | Phase::Failed => false,
         };
         let ready =
@@ -317,21 +320,31 @@ impl Planner<'_> {
                 let message = "the mirror is being started; production goes direct";
                 self.draft.set(ConditionType::Mirroring, false, ConditionReason::InProgress, message);
             }
-            Standing::Changed => {
+            Standing::Changed if !is_over(self.draft.phase) => {
                 let message = format!("somebody changed the selector of Service `{}`", service.name_any());
                 self.fail(Refusal { reason: ConditionReason::ServiceChanged, message });
             }
-            Standing::Other(other) => {
+            Standing::Other(other) if stays => {
                 let message = format!("the mirror of {other} stands in the place of Service `{}`", service.name_any());
                 self.fail(Refusal { reason: ConditionReason::WorkerTaken, message });
             }
-            Standing::Mirror | Standing::Direct => {
+            Standing::Mirror | Standing::Direct | Standing::Changed | Standing::Other(_) => {
                 self.route_direct();
                 self.release();
-                let message = "the experiment is over; production goes direct";
+                let message = match self.draft.phase {
+                    Phase::Promoting => "the mirror has left the path; production goes direct",
+                    _ => "the experiment is over; production goes direct",
+                };
                 self.draft.set(ConditionType::Mirroring, false, ConditionReason::AsPlanned, message);
             }
         }
+    }
+
+    /// Whether production is led through the mirror, and the mirror serves it. One that was taken out of
+    /// the path after the verdict does not come back: its arms have missed what went past it.
+    fn in_the_path(&self) -> bool {
+        let standing = self.world.service.as_ref().map(|service| routing::standing(service, &self.world.names));
+        standing == Some(Standing::Mirror) && self.mirror_is_lost(true).is_none()
     }
 
     /// A mirror that no Service leads to may end.
@@ -370,7 +383,7 @@ impl Planner<'_> {
         let since = self.draft.conditions.iter().find(|condition| condition.type_ == ConditionType::Concluded);
         let since = since.and_then(|condition| condition.last_transition_time.parse::<Timestamp>().ok());
         let recent = since.is_none_or(|since| self.world.now.as_second() - since.as_second() < LINGER_SECONDS);
-        better && !refused && recent
+        better && !refused && recent && self.in_the_path()
     }
 
     /// A promotion that is asked for, or under way.
@@ -396,6 +409,8 @@ impl Planner<'_> {
         };
         let said = world.mirror.status.as_ref().map(|status| status.phase);
         let notice = |state| Action::Announce(PromotionNotice { state, candidate: record.candidate.name.clone() });
+        // What comes of it can be measured only on what passes the mirror.
+        let said = said.filter(|_| self.in_the_path());
         match (record.stage, said) {
             (Stage::Rolling, Some(Phase::Concluded)) => self.actions.push(notice(PromotionState::Began)),
             (Stage::Done, Some(Phase::Promoting)) => self.actions.push(notice(PromotionState::Ended)),
@@ -440,7 +455,8 @@ pub fn recorded(world: &World) -> Option<Selector> {
     serde_json::from_str(world.experiment.annotations().get(ROUTING)?).ok()
 }
 
-/// The resource goes: production direct first, then everything that was made, then the resource.
+/// The resource goes: production direct first, then everything that was made, then the resource. A
+/// promotion that is not over is taken back: nobody could go on with it.
 fn teardown(world: &World) -> Plan {
     let mut actions = Vec::new();
     let standing = world.service.as_ref().map(|service| routing::standing(service, &world.names));
@@ -454,6 +470,11 @@ fn teardown(world: &World) -> Plan {
         if !found.going {
             actions.push(Action::Delete(*kind, name.clone()));
         }
+    }
+    // A rollout that is under way is taken back first, as long as there are workers to take it back from.
+    let there = world.stateful_set.is_some() && matches!(world.credentials, Credentials::Complete { .. });
+    if there && Record::of(&world.experiment).is_some_and(|record| record.is_active()) {
+        actions.push(Action::DriveRollout);
     }
     if world.ours.objects.is_empty() && actions.is_empty() {
         actions.push(Action::RemoveFinalizer);

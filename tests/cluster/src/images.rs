@@ -52,7 +52,9 @@ pub fn make(layout: &Layout, binaries: &Path) -> Outcome<Vec<Made>> {
         let fingerprint = image.fingerprint()?;
         let new = !archive.exists() || fs::read_to_string(&stamp).ok().as_deref() != Some(fingerprint.as_str());
         if new {
-            archive::write(&image, &name, &archive)?;
+            let also = image.also.iter().map(|tag| format!("{PREFIX}/{}:{tag}", image.name));
+            let names: Vec<String> = std::iter::once(name.clone()).chain(also).collect();
+            archive::write(&image, &names, &archive)?;
             fs::write(&stamp, fingerprint).trying(|| format!("write {}", stamp.display()))?;
         }
         all.push(Made { name, archive, new });

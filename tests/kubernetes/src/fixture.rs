@@ -1,6 +1,13 @@
-//! A namespace with three workers and the workloads of some of them; it goes when this is dropped.
+//! A namespace with three workers and the workloads of some of them; it goes when this is dropped, and says
+//! how long it was there.
 
-use std::{collections::BTreeMap, env, process::Command, sync::Once, time::Duration};
+use std::{
+    collections::BTreeMap,
+    env,
+    process::Command,
+    sync::Once,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
@@ -14,6 +21,8 @@ const WORKLOAD: &str = include_str!("../manifests/workload.yaml");
 
 /// The namespace of the operator.
 pub const SYSTEM: &str = "understudy-system";
+/// What selects the operator's pods in there.
+pub const OPERATOR: &str = "app.kubernetes.io/instance=understudy,app.kubernetes.io/name=understudy-operator";
 
 /// Installs the operator with its chart, once, and waits until it is there. `UNDERSTUDY_TEST_IMAGE` names
 /// another image than the test cluster's.
@@ -65,6 +74,7 @@ pub fn has_cluster() -> bool {
 pub struct Workers {
     /// Their namespace.
     pub namespace: String,
+    began: Instant,
 }
 
 impl Workers {
@@ -73,7 +83,7 @@ impl Workers {
     /// # Panics
     /// When they do not become ready.
     pub fn start(namespace: &str) -> Self {
-        let workers = Self { namespace: namespace.to_owned() };
+        let workers = Self { namespace: namespace.to_owned(), began: Instant::now() };
         workers.remove(true);
         given(&["apply", "-f", "-"], &WORKERS.replace("NAMESPACE", namespace)).expect("the workers' manifests");
         workers.run(&["rollout", "status", "statefulset/events", "--timeout=180s"]);
@@ -181,6 +191,16 @@ impl Workers {
         })
     }
 
+    /// The workers' pods, in the order of their ordinals.
+    ///
+    /// # Panics
+    /// When they can't be had.
+    pub fn pods(&self) -> Vec<Value> {
+        let list = self.run(&["get", "pods", "-l", "app=events", "--sort-by=.metadata.name", "--output=json"]);
+        let list: Value = serde_json::from_str(&list).expect("a list");
+        list["items"].as_array().cloned().unwrap_or_default()
+    }
+
     /// The selector of a Service.
     pub fn selector(&self, service: &str) -> Value {
         object(&self.namespace, "service", service)["spec"]["selector"].clone()
@@ -210,5 +230,6 @@ impl Drop for Workers {
             }
         }
         self.remove(false);
+        eprintln!("{}: {} s", self.namespace, self.began.elapsed().as_secs());
     }
 }

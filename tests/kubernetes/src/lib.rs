@@ -14,3 +14,4 @@
 pub mod fixture;
 pub mod kubectl;
 pub mod ledger;
+pub mod scene;

@@ -6,36 +6,12 @@
 use std::time::Duration;
 
 use understudy_kubernetes_tests::{
-    fixture::{Workers, condition, has_cluster},
+    fixture::{Workers, condition},
     kubectl::{kubectl, until},
+    scene::{Scene, experiment},
 };
 
 const LIMIT: Duration = Duration::from_secs(240);
-
-/// An experiment on the last worker; `rest` is what is asked, as it stands below `spec`.
-fn experiment(name: &str, rest: &str) -> String {
-    format!(
-        "
-apiVersion: understudy.dev/v1alpha1
-kind: ShadowExperiment
-metadata: {{ name: {name}, namespace: NAMESPACE }}
-spec:
-  target:
-    statefulSet: {{ name: events, ordinal: 2, service: events-2, database: app, credentialsSecret: events-superuser }}
-  capture: {{ memory: 64Mi }}
-{rest}
-"
-    )
-}
-
-fn scene(namespace: &str) -> Option<Workers> {
-    if !has_cluster() {
-        return None;
-    }
-    let workers = Workers::start(namespace);
-    workers.start_workload("events-2");
-    Some(workers)
-}
 
 fn node_label(workers: &Workers, pod: &str, label: &str) -> String {
     let node = workers.run(&["get", "pod", pod, "--output=jsonpath={.spec.nodeName}"]);
@@ -45,7 +21,7 @@ fn node_label(workers: &Workers, pod: &str, label: &str) -> String {
 
 #[test]
 fn a_smaller_instance_type_comes_out_worse() {
-    let Some(workers) = scene("understudy-instance") else { return };
+    let Some(Scene { workers, .. }) = Scene::new("understudy-instance") else { return };
     let asked = "
   candidates: [{ name: small, instance: { nodeSelector: { node.kubernetes.io/instance-type: small } } }]
   schedule: { warmUp: 3s, minimum: 10s, maximum: 3m }
@@ -62,7 +38,7 @@ fn a_smaller_instance_type_comes_out_worse() {
 
 #[test]
 fn another_file_system_is_observed_and_not_promoted() {
-    let Some(workers) = scene("understudy-storage") else { return };
+    let Some(Scene { workers, .. }) = Scene::new("understudy-storage") else { return };
     let asked = "
   candidates:
   - { name: btrfs, storage: { storageClassName: btrfs } }
@@ -91,7 +67,7 @@ fn another_file_system_is_observed_and_not_promoted() {
 
 #[test]
 fn an_experiment_without_a_candidate_measures_the_noise() {
-    let Some(workers) = scene("understudy-noise") else { return };
+    let Some(Scene { workers, .. }) = Scene::new("understudy-noise") else { return };
     let asked = "  schedule: { warmUp: 2s, minimum: 8s, maximum: 12s }";
     workers.apply(&experiment("noise", asked)).expect("an experiment");
     workers.run(&["wait", "--for=condition=Concluded", "shadow/noise", "--timeout=240s"]);
@@ -103,8 +79,7 @@ fn an_experiment_without_a_candidate_measures_the_noise() {
 
 #[test]
 fn a_guardrail_ends_an_experiment_with_its_numbers() {
-    let Some(workers) = scene("understudy-guardrail") else { return };
-    let direct = workers.selector("events-2");
+    let Some(Scene { workers, direct }) = Scene::new("understudy-guardrail") else { return };
     // The arms live a second behind production, so this one can't be kept.
     let asked = "
   candidates: [{ name: setting, parameters: { random_page_cost: '1.1' } }]
@@ -124,7 +99,7 @@ fn a_guardrail_ends_an_experiment_with_its_numbers() {
 
 #[test]
 fn an_arm_that_nobody_has_room_for_says_so_and_production_goes_on() {
-    let Some(workers) = scene("understudy-room") else { return };
+    let Some(Scene { workers, .. }) = Scene::new("understudy-room") else { return };
     let asked = "
   candidates: [{ name: huge, instance: { resources: { requests: { cpu: '64' } } } }]
   schedule: { warmUp: 2s, minimum: 10s, maximum: 1m }";

@@ -3,22 +3,13 @@
 use std::time::Duration;
 
 use understudy_kubernetes_tests::{
-    fixture::{SYSTEM, Workers, has_cluster, helm},
-    kubectl::until,
+    fixture::{SYSTEM, has_cluster, helm},
+    scene::Scene,
 };
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/understudy");
 const RENDERED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/chart.yaml");
-const EXPERIMENT: &str = "
-apiVersion: understudy.dev/v1alpha1
-kind: ShadowExperiment
-metadata: { name: outlived, namespace: NAMESPACE }
-spec:
-  target:
-    statefulSet: { name: events, ordinal: 2, service: events-2, database: app, credentialsSecret: events-superuser }
-  schedule: { warmUp: 2s, minimum: 10m, maximum: 1h }
-  capture: { memory: 64Mi }
-";
+const ENDLESS: &str = "  schedule: { warmUp: 2s, minimum: 10m, maximum: 1h }";
 
 #[test]
 fn the_chart_is_well_formed_and_makes_what_was_agreed() {
@@ -43,23 +34,15 @@ fn the_chart_is_well_formed_and_makes_what_was_agreed() {
 
 #[test]
 fn uninstalling_has_production_direct_and_takes_no_worker_down() {
-    if !has_cluster() {
-        return;
-    }
-    let workers = Workers::start("understudy-chart");
-    let direct = workers.selector("events-2");
-    workers.start_workload("events-2");
-    workers.apply(EXPERIMENT).expect("an experiment");
-    workers.until_phase("outlived", &["Observing"], Duration::from_secs(180));
+    let Some(scene) = Scene::new("understudy-chart") else { return };
+    let workers = &scene.workers;
+    scene.running("outlived", ENDLESS, "Observing");
     let image = ["--reuse-values", "--set", "replicas=1", "--wait", "--timeout=120s"];
     helm(&[&["upgrade", "understudy", CHART, "--namespace", SYSTEM][..], &image].concat());
     workers.until_phase("outlived", &["Observing"], Duration::from_secs(60));
 
     helm(&["uninstall", "understudy", "--namespace", SYSTEM, "--wait", "--timeout=120s"]);
-    until("production is direct", Duration::from_secs(10), || {
-        let now = workers.selector("events-2");
-        if now == direct { Ok(()) } else { Err(now.to_string()) }
-    });
+    scene.until_direct("production is direct", Duration::from_secs(10));
     let restarts = "--output=jsonpath={range .items[*]}{.status.containerStatuses[0].restartCount}{end}";
     assert_eq!(workers.run(&["get", "pods", "-l", "app=events", restarts]), "000");
     assert_eq!(workers.check_ledger("events-2").errors, 0);

@@ -169,6 +169,28 @@ fn a_mirror_that_hangs_or_dies_is_taken_out_of_the_path() {
 }
 
 #[test]
+fn a_mirror_that_is_gone_after_the_verdict_leaves_the_path_and_the_verdict_stands() {
+    let mut better = at_work(Phase::Concluded);
+    better.mirror.status.as_mut().unwrap().verdict = Some(verdict(Outcome::Better));
+    better.experiment.status = better.mirror.status.clone().map(|status| *status);
+    let mut gone = better.clone();
+    gone.ours.mirror = None;
+    gone.mirror = MirrorSaid::default();
+    let mut silent = better.clone();
+    silent.mirror = MirrorSaid { healthy: Some(false), silent: 3, status: None };
+    let leaves = |world: &World| {
+        let plan = plan(world, &settings());
+        assert_eq!(plan.actions.first(), Some(&Action::RouteDirect));
+        let status = plan.status.unwrap();
+        assert_eq!((status.phase, status.verdict), (Phase::Concluded, Some(verdict(Outcome::Better))));
+    };
+    leaves(&gone);
+    leaves(&silent);
+    // It does not come back: its arms have missed what went past it.
+    assert!(!told(&direct(better)).contains("RouteToMirror"));
+}
+
+#[test]
 fn a_service_that_somebody_changed_is_left_to_them() {
     let mut changed = at_work(Phase::Observing);
     let spec = changed.service.as_mut().unwrap().spec.as_mut().unwrap();
@@ -291,6 +313,24 @@ fn a_promotion_is_asked_for_written_down_driven_and_measured() {
       KeepReport(Concluded)
       Say Promoting: idx goes to the workers: 1 of 3, now events-1
     ");
+    // The worker under study is restarted: the mirror has nobody to relay to, and nothing is measured then.
+    let mut restarted = with(&asked, &record);
+    restarted.mirror = MirrorSaid { healthy: Some(false), silent: 3, status: None };
+    insta::assert_snapshot!(told(&restarted), @r"
+    Promoting Soon
+      DriveRollout
+      RouteDirect
+      Say Promoting: idx goes to the workers: 1 of 3, now events-1
+    ");
+    assert_eq!(
+        told(&direct(with(&asked, &record))).lines().skip(1).map(str::trim).collect::<Vec<_>>(),
+        [
+            "DriveRollout",
+            "ReleaseMirror",
+            "KeepReport(Concluded)",
+            "Say Promoting: idx goes to the workers: 1 of 3, now events-1"
+        ]
+    );
     record.stage = Stage::Done;
     record.workers.iter_mut().for_each(|worker| worker.state = WorkerState::Done);
     let mut measuring = with(&asked, &record);
@@ -315,5 +355,12 @@ fn deletion_goes_direct_then_clears_then_lets_go() {
     let mut empty = direct(deleted);
     empty.ours.objects.clear();
     empty.mirror = MirrorSaid::default();
+    assert_eq!(told(&empty), "- Soon\n  RemoveFinalizer");
+    // A rollout that is under way is taken back, unless the workers have gone as well.
+    let record = Record::begin(&empty.experiment.spec.candidates[0], 0, empty.stateful_set.as_ref().unwrap());
+    let text = serde_json::to_string(&record).unwrap();
+    empty.experiment.annotations_mut().insert(understudy_crds::labels::ROLLOUT.into(), text);
+    assert_eq!(told(&empty), "- Soon\n  DriveRollout");
+    empty.stateful_set = None;
     assert_eq!(told(&empty), "- Soon\n  RemoveFinalizer");
 }

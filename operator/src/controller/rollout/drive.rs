@@ -63,6 +63,7 @@ pub async fn run(client: Client, namespace: String, name: String) -> Result<(), 
         name,
         target,
         record,
+        template_is_back: false,
     };
     while driver.record.is_active() {
         match driver.record.stage {
@@ -82,13 +83,14 @@ struct Driver {
     name: String,
     target: understudy_crds::experiment::StatefulSetTarget,
     record: Record,
+    template_is_back: bool,
 }
 
 impl Driver {
     /// The next worker gets the change.
     async fn roll(&mut self) -> Result<(), Stuck> {
-        if self.experiments.get(&self.name).await?.spec.halt {
-            return self.give_up("the experiment was halted".to_owned()).await;
+        if let Some(why) = self.called_off().await? {
+            return self.give_up(why.to_owned()).await;
         }
         let set = self.sets.get(&self.target.name).await?;
         let Some(index) = self.record.next() else { return self.finish().await };
@@ -116,12 +118,19 @@ impl Driver {
             }
             Err(Failed { error, applied }) => {
                 // What its PostgreSQL did not keep need not be taken back: that could hit what is another's.
-                if !applied {
-                    self.mark(index, WorkerState::TakenBack);
-                }
+                self.mark(index, if applied { WorkerState::Done } else { WorkerState::TakenBack });
                 self.give_up(shown(&worker.pod, &error)).await
             }
         }
+    }
+
+    /// Why the rollout is not to go on, if somebody wants it so.
+    async fn called_off(&self) -> Result<Option<&'static str>, Stuck> {
+        let experiment = self.experiments.get(&self.name).await?;
+        if experiment.metadata.deletion_timestamp.is_some() {
+            return Ok(Some("the experiment was deleted"));
+        }
+        Ok(experiment.spec.halt.then_some("the experiment was halted"))
     }
 
     async fn change_worker(
@@ -149,19 +158,24 @@ impl Driver {
         if interrupted && (by_sql.sql.is_some() || !by_sql.parameters.is_empty()) {
             // An operator before us was at it. How far it came is not known, so it starts anew.
             let before = self.record.workers.get(index).map(|worker| worker.before.clone()).unwrap_or_default();
-            if let Err(error) = sql::take_back(&connection, self.record.index, by_sql, &before).await {
+            let back = sql::take_back(&connection, self.record.index, by_sql, &before).await;
+            if let Some(error) = back.map_or_else(Some, |back| back.failed) {
                 tracing::info!(worker = %pod, error = %error.what, "the change was not there yet");
             }
         }
         if by_sql.sql.is_some() || !by_sql.parameters.is_empty() {
-            let restart = Box::pin(self.restart(pod));
-            if let Err(error) = sql::put(&connection, self.record.index, by_sql, restart).await {
-                return not_applied(error);
+            let restart = match sql::put(&connection, self.record.index, by_sql).await {
+                Ok(restart) => restart,
+                Err(error) => return not_applied(error),
+            };
+            if restart && let Err(error) = self.restart(pod).await {
+                return Ok(Err(Failed { error, applied: true }));
             }
         }
         // After a restart the pod has another address.
         let connection = self.connect(pod, &set).await?;
-        Ok(sql::check(&connection).await.map_err(|error| Failed { error, applied: true }))
+        let checked = sql::check(&connection, self.record.index, by_sql).await;
+        Ok(checked.map_err(|error| Failed { error, applied: true }))
     }
 
     /// All workers have it: the set goes back to its own way of updating.
@@ -190,45 +204,43 @@ impl Driver {
 
     /// The last worker that got the change loses it again.
     async fn take_back(&mut self) -> Result<(), Stuck> {
-        if let Some(before) = self.set_before() {
+        if let Some(before) = self.set_before()
+            && !self.template_is_back
+        {
             self.change_set(|set| set::put_back(set, &before)).await?;
+            self.follow_all().await?;
+            self.template_is_back = true;
         }
         let Some(index) = self.record.next() else {
-            self.wait_for_template().await?;
             self.record.stage = Stage::TakenBack;
             return self.save().await;
         };
         let Some(worker) = self.record.workers.get(index).cloned() else { return Ok(()) };
-        if self.record.set_before.is_some()
-            && let Err(error) = self.follows(&worker.pod).await?
-        {
-            self.note(&worker.pod, &error);
-        }
         let set = self.sets.get(&self.target.name).await?;
         let by_sql = self.by_sql(&set);
         // A worker on which it failed has taken it back by itself; doing it again does no harm.
         if by_sql.sql.is_some() || !by_sql.parameters.is_empty() {
             let connection = self.connect(&worker.pod, &set).await?;
             match sql::take_back(&connection, self.record.index, &by_sql, &worker.before).await {
-                Ok(true) => {
-                    if let Err(error) = self.restart(&worker.pod).await {
+                Ok(sql::TakenBack { restart, failed }) => {
+                    if let Some(error) = failed.filter(|_| worker.state == WorkerState::Done) {
+                        self.note(&worker.pod, &error);
+                    }
+                    if restart && let Err(error) = self.restart(&worker.pod).await {
                         self.note(&worker.pod, &error);
                     }
                 }
-                Err(error) if worker.state == WorkerState::Done => self.note(&worker.pod, &error),
-                Ok(false) | Err(_) => {}
+                Err(error) => self.note(&worker.pod, &error),
             }
         }
         self.mark(index, WorkerState::TakenBack);
         self.save().await
     }
 
-    /// Waits until all workers that had the changed template have their own again.
-    async fn wait_for_template(&mut self) -> Result<(), Stuck> {
-        if self.record.set_before.is_none() {
-            return Ok(());
-        }
-        let touched = self.record.workers.iter().filter(|worker| worker.state == WorkerState::TakenBack);
+    /// Waits until all workers that had the changed template have their own again: while the set restarts
+    /// one of them, nobody else may. The last that got it comes first: it may be why nothing goes on.
+    async fn follow_all(&mut self) -> Result<(), Stuck> {
+        let touched = self.record.workers.iter().rev().filter(|worker| worker.state != WorkerState::Waiting);
         let pods: Vec<String> = touched.map(|worker| worker.pod.clone()).collect();
         for pod in pods {
             if let Err(error) = self.follows(&pod).await? {

@@ -16,7 +16,7 @@ use crate::{
     error::{ErrorKind, Side, UserError},
     platform::local::{
         change::{SqlList, run_statements},
-        promotion::{self, RestartWorker},
+        promotion::{self, Effect},
         session::{Names, STATEMENT_LIMIT},
         system_settings,
         worker::Worker,
@@ -84,43 +84,50 @@ pub async fn settings_before(worker: &Worker, candidate: &Candidate) -> Result<s
     system_settings::read_before(&session, candidate.parameters.keys()).await
 }
 
-/// Makes the change, checks it, and takes it back from this worker when that fails.
-pub async fn put(
-    worker: &Worker,
-    index: usize,
-    candidate: &Candidate,
-    restart: RestartWorker<'_>,
-) -> Result<(), UserError> {
-    promotion::promote(worker, index, candidate, Some(restart)).await.map(drop)
+/// Makes the change, checks it, and takes it back from this worker when that fails. Says whether the
+/// worker must be restarted for it: its pod has another address then, so that is not done in here.
+pub async fn put(worker: &Worker, index: usize, candidate: &Candidate) -> Result<bool, UserError> {
+    let promoted = promotion::promote(worker, index, candidate, None).await?;
+    Ok(promoted.settings.values().any(|effect| *effect == Effect::AtRestart))
 }
 
-/// Whether a worker serves: it answers, and it is no standby.
-pub async fn check(worker: &Worker) -> Result<(), UserError> {
+/// Whether a worker serves with the change: it answers, it is no standby, and the settings are in effect.
+pub async fn check(worker: &Worker, index: usize, candidate: &Candidate) -> Result<(), UserError> {
+    let unfit = |what: &str| UserError::new(ErrorKind::Unfit, Side::Worker, what).fact("worker", worker.label());
     let session = worker.connect().await?;
-    match session.value::<bool>("SELECT pg_is_in_recovery()", &[]).await? {
-        Some(false) => Ok(()),
-        _ => {
-            Err(UserError::new(ErrorKind::Unfit, Side::Worker, "the worker is a standby")
-                .fact("worker", worker.label()))
-        }
+    if session.value::<bool>("SELECT pg_is_in_recovery()", &[]).await? != Some(false) {
+        return Err(unfit("the worker is a standby"));
+    }
+    let settings = promotion::effects(worker, index, candidate).await?;
+    match settings.iter().find(|(_, effect)| **effect == Effect::AtRestart) {
+        Some((name, _)) => Err(unfit("a setting is not in effect after a restart").fact("reason", name)),
+        None => Ok(()),
     }
 }
 
-/// Takes the change back from a worker that has it. Says whether it must be restarted for that. A
-/// statement that fails does not keep the others from being tried.
+/// What taking a change back came to.
+pub struct TakenBack {
+    /// The worker must be restarted for it.
+    pub restart: bool,
+    /// The first statement that failed.
+    pub failed: Option<UserError>,
+}
+
+/// Takes the change back from a worker that has it. A statement that fails does not keep the others from
+/// being tried.
 pub async fn take_back(
     worker: &Worker,
     index: usize,
     candidate: &Candidate,
     before: &BTreeMap<String, Option<String>>,
-) -> Result<bool, UserError> {
-    let mut first_failure = None;
+) -> Result<TakenBack, UserError> {
+    let mut first_failed = None;
     let revert = candidate.sql.as_ref().map(|sql| sql.revert.as_slice()).unwrap_or_default();
     let user = worker.connect_to(&worker.target().database, Names::User).await?;
     for statement in revert {
         let one = std::slice::from_ref(statement);
         if let Err(failed) = run_statements(&user, Side::Worker, index, SqlList::Revert, one).await {
-            first_failure.get_or_insert(failed.error);
+            first_failed.get_or_insert(failed.error);
         }
     }
     let control = worker.connect().await?;
@@ -136,8 +143,5 @@ pub async fn take_back(
         let pending = "SELECT count(*) FROM pg_settings WHERE pending_restart AND lower(name) = ANY($1)";
         restart = fresh.value::<i64>(pending, &[&names]).await?.is_some_and(|count| count > 0);
     }
-    match first_failure {
-        Some(error) => Err(error),
-        None => Ok(restart),
-    }
+    Ok(TakenBack { restart, failed: first_failed })
 }

@@ -146,7 +146,11 @@ async fn reload(control: &Session, worker: &Worker) -> Result<(), UserError> {
 }
 
 /// When each of the candidate's settings takes effect; an error when one does not at all.
-async fn effects(worker: &Worker, index: usize, candidate: &Candidate) -> Result<BTreeMap<String, Effect>, UserError> {
+pub async fn effects(
+    worker: &Worker,
+    index: usize,
+    candidate: &Candidate,
+) -> Result<BTreeMap<String, Effect>, UserError> {
     let session = worker.connect().await?;
     let mut settings = BTreeMap::new();
     for name in candidate.parameters.keys() {

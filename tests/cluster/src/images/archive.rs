@@ -18,8 +18,8 @@ use super::{
 };
 use crate::failure::{Outcome, Trying};
 
-/// Writes an image's archive.
-pub fn write(image: &Image, name: &str, archive: &Path) -> Outcome<()> {
+/// Writes an image's archive. It is known by each of the names.
+pub fn write(image: &Image, names: &[String], archive: &Path) -> Outcome<()> {
     let layer = archive.with_extension("layer");
     write_layer(&image.tree, &layer).trying(|| format!("write {}", layer.display()))?;
     let digest = digest(&layer).trying(|| format!("read {}", layer.display()))?;
@@ -40,7 +40,7 @@ pub fn write(image: &Image, name: &str, archive: &Path) -> Outcome<()> {
     })
     .to_string();
     let config_name = format!("{}.json", hexadecimal(&Sha256::digest(configuration.as_bytes())));
-    let manifest = json!([{ "Config": config_name, "RepoTags": [name], "Layers": ["layer.tar"] }]).to_string();
+    let manifest = json!([{ "Config": config_name, "RepoTags": names, "Layers": ["layer.tar"] }]).to_string();
     (|| {
         // Under another name until it is whole.
         let unfinished = archive.with_extension("unfinished");

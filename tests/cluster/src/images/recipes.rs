@@ -35,6 +35,8 @@ pub struct Image {
     pub name: &'static str,
     /// Its tag.
     pub tag: String,
+    /// Another tag of the very same image, for tests that roll out another image.
+    pub also: Option<String>,
     /// Its files.
     pub tree: Tree,
     /// User and group, by number.
@@ -50,9 +52,9 @@ pub struct Image {
 impl Image {
     /// What tells this image from another.
     pub fn fingerprint(&self) -> Outcome<String> {
-        let Self { name, tag, tree, user, environment, entrypoint, command } = self;
+        let Self { name, tag, also, tree, user, environment, entrypoint, command } = self;
         let mut hash = Sha256::new();
-        hash.update(format!("{name} {tag} {user} {environment:?} {entrypoint:?} {command:?}"));
+        hash.update(format!("{name} {tag} {also:?} {user} {environment:?} {entrypoint:?} {command:?}"));
         tree.fingerprint(&mut hash)?;
         Ok(hexadecimal(&hash.finalize()))
     }
@@ -80,6 +82,7 @@ fn service(name: &'static str, mut tree: Tree, layout: &Layout) -> Image {
     Image {
         name,
         tag: "latest".to_owned(),
+        also: None,
         tree,
         user: "65532:65532",
         environment: vec!["PATH=/usr/bin".to_owned()],
@@ -114,6 +117,7 @@ fn understudy(layout: &Layout, binaries: &Path) -> Outcome<Image> {
     Ok(Image {
         name: "understudy",
         tag: "latest".to_owned(),
+        also: None,
         tree,
         user: "65532:65532",
         environment: vec!["PATH=/usr/bin".to_owned(), "LANG=C.UTF-8".to_owned(), "HOME=/tmp".to_owned()],
@@ -150,6 +154,7 @@ fn workload(layout: &Layout, binaries: &Path) -> Outcome<Option<Image>> {
     Ok(Some(Image {
         name: "workload",
         tag: "latest".to_owned(),
+        also: None,
         tree,
         user: "65532:65532",
         environment: vec!["PATH=/usr/bin".to_owned()],
@@ -179,6 +184,7 @@ fn postgres(major: &str, directory: &Path) -> Outcome<Image> {
     Ok(Image {
         name: "postgres",
         tag: major.to_owned(),
+        also: Some(format!("{major}-again")),
         tree,
         user: "999:999",
         environment: vec![
