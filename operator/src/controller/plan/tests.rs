@@ -177,7 +177,7 @@ fn a_mirror_that_is_gone_after_the_verdict_leaves_the_path_and_the_verdict_stand
     gone.ours.mirror = None;
     gone.mirror = MirrorSaid::default();
     let mut silent = better.clone();
-    silent.mirror = MirrorSaid { healthy: Some(false), silent: 3, status: None };
+    silent.mirror = MirrorSaid { healthy: Some(false), silent: 3, ..MirrorSaid::default() };
     let leaves = |world: &World| {
         let plan = plan(world, &settings());
         assert_eq!(plan.actions.first(), Some(&Action::RouteDirect));
@@ -315,7 +315,7 @@ fn a_promotion_is_asked_for_written_down_driven_and_measured() {
     ");
     // The worker under study is restarted: the mirror has nobody to relay to, and nothing is measured then.
     let mut restarted = with(&asked, &record);
-    restarted.mirror = MirrorSaid { healthy: Some(false), silent: 3, status: None };
+    restarted.mirror = MirrorSaid { healthy: Some(false), silent: 3, ..MirrorSaid::default() };
     insta::assert_snapshot!(told(&restarted), @r"
     Promoting Soon
       DriveRollout
