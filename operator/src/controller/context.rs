@@ -48,9 +48,24 @@ struct Memory {
     halted: bool,
     silent: u32,
     failures: u32,
+    rests_until: Option<Instant>,
     written: Option<Instant>,
     task: Option<JoinHandle<Result<(), Stuck>>>,
     stuck: Option<(String, Instant)>,
+}
+
+impl Memory {
+    /// The pause after a failure. One that came before its time, since something else had happened, does not
+    /// make the next pause longer: our own pods' news would soon have us wait for a minute.
+    fn failed(&mut self, now: Instant) -> Duration {
+        if let Some(rest) = self.rests_until.and_then(|end| end.checked_duration_since(now)).filter(|r| !r.is_zero()) {
+            return rest;
+        }
+        self.failures = (self.failures + 1).min(16);
+        let pause = (FIRST_PAUSE * 2_u32.pow(self.failures - 1)).min(LONGEST_PAUSE);
+        self.rests_until = Some(now + pause);
+        pause
+    }
 }
 
 impl Context {
@@ -93,15 +108,12 @@ impl Context {
 
     /// The pause after a failure: longer each time.
     pub fn failed(&self, experiment: &ShadowExperiment) -> Duration {
-        self.with(experiment, |memory| {
-            memory.failures = (memory.failures + 1).min(16);
-            (FIRST_PAUSE * 2_u32.pow(memory.failures - 1)).min(LONGEST_PAUSE)
-        })
+        self.with(experiment, |memory| memory.failed(Instant::now()))
     }
 
     /// It went well.
     pub fn succeeded(&self, experiment: &ShadowExperiment) {
-        self.with(experiment, |memory| memory.failures = 0);
+        self.with(experiment, |memory| (memory.failures, memory.rests_until) = (0, None));
     }
 
     /// Whether status may be written again, when only numbers have changed.
@@ -162,6 +174,24 @@ impl Context {
             if let Some(task) = &memory.task {
                 task.abort();
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_and_who_is_woken_early_keeps_the_pause_that_was_left() {
+        let (mut memory, began) = (Memory::default(), Instant::now());
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let pauses: Vec<u64> =
+            [0, 1, 3, 4, 6, 7, 15].into_iter().map(|second| memory.failed(at(second)).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 3, 1, 8, 16]);
+        for _ in 0..100 {
+            let rest = memory.failed(memory.rests_until.unwrap_or(began));
+            assert!(rest <= LONGEST_PAUSE);
         }
     }
 }

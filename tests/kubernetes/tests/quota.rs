@@ -11,8 +11,10 @@ use understudy_kubernetes_tests::{
 
 const NAMESPACE: &str = "understudy-quota";
 
-/// Within this, attempts whose pauses double from one second are five; a loop without pauses would make dozens.
+/// Within this, pauses that double from one second leave room for three attempts, and the last news of the
+/// clone's pod may bring two more; a loop without pauses would make dozens.
 const WATCHED: Duration = Duration::from_secs(20);
+const MOST_ATTEMPTS: usize = 5;
 
 /// How often the operator has failed at it so far, as its log tells.
 fn attempts() -> Result<usize, String> {
@@ -38,13 +40,15 @@ fn a_quota_is_told_and_waited_for_and_goes_on_when_it_is_lifted() {
         let right = accepted["status"] == "False" && accepted["reason"] == "ClusterRefused" && says;
         if right { Ok(()) } else { Err(found["status"].to_string()) }
     });
-    let began = Instant::now();
+    // Until the clone's pod, which there was room for, runs, its news are a reason to look again.
+    workers.run(&["wait", "--for=jsonpath={.status.phase}=Running", "pod/cramped-baseline", "--timeout=60s"]);
+    let (before, began) = (attempts().expect("the operator's log"), Instant::now());
     let tried = until("it is tried again", WATCHED + LIMIT, || {
-        let tried = attempts()?;
-        if began.elapsed() >= WATCHED && tried >= 3 { Ok(tried) } else { Err(format!("{tried} attempts")) }
+        let tried = attempts()?.saturating_sub(before);
+        if began.elapsed() >= WATCHED && tried >= 1 { Ok(tried) } else { Err(format!("{tried} attempts")) }
     });
-    eprintln!("{tried} attempts");
-    assert!(tried <= 10, "it is tried again and again: {tried} attempts");
+    eprintln!("{tried} attempts in {} s", began.elapsed().as_secs());
+    assert!(tried <= MOST_ATTEMPTS, "it is tried again and again: {tried} attempts");
     assert_eq!(workers.selector("events-2"), direct, "production is direct all the time");
 
     workers.run(&["delete", "quota", "tight"]);

@@ -115,12 +115,18 @@ fn settings_that_need_a_restart_go_to_one_worker_after_the_other() {
 }
 
 #[test]
-fn a_change_that_one_worker_can_not_have_is_taken_back_from_all() {
+fn a_change_is_taken_back_from_all_where_one_can_not_have_it_or_the_experiment_is_deleted() {
     let Some(scene) = Scene::new("understudy-takeback") else { return };
+    for worker in ["events-0", "events-1"] {
+        scene.workers.sql(worker, "CREATE TABLE events (user_id int, kind int, ts timestamptz)");
+    }
+    refused_by_one(&scene);
+    scene.delete("refused");
+    deleted_meanwhile(&scene);
+}
+
+fn refused_by_one(scene: &Scene) {
     let workers = &scene.workers;
-    let table = "CREATE TABLE events (user_id int, kind int, ts timestamptz)";
-    workers.sql("events-1", table);
-    workers.sql("events-0", table);
     workers.sql("events-0", "CREATE INDEX events_user_kind ON events (kind)");
     let own = strategy(workers);
     scene.running("refused", SETTINGS, "Concluded");
@@ -142,16 +148,11 @@ fn a_change_that_one_worker_can_not_have_is_taken_back_from_all() {
         assert_eq!(workers.sql(worker, kept), "0", "{worker} has no setting of ours");
     }
     assert_eq!(strategy(workers), own, "the set updates in its own way again");
-    check_served(workers, "events-2");
 }
 
-#[test]
-fn an_experiment_that_is_deleted_in_a_rollout_is_taken_back_first() {
-    let Some(scene) = Scene::new("understudy-calledoff") else { return };
+fn deleted_meanwhile(scene: &Scene) {
     let workers = &scene.workers;
-    for worker in ["events-0", "events-1"] {
-        workers.sql(worker, "CREATE TABLE events (user_id int, kind int, ts timestamptz)");
-    }
+    workers.sql("events-0", "DROP INDEX events_user_kind");
     let slowly = "
   candidates:
   - name: index
@@ -172,7 +173,7 @@ fn an_experiment_that_is_deleted_in_a_rollout_is_taken_back_first() {
         assert_eq!(workers.sql(worker, index), "0", "{worker}");
     }
     assert_eq!(workers.selector("events-2"), scene.direct, "production is direct");
-    scene.until_served(0);
+    check_served(workers, "events-2");
 }
 
 #[test]
