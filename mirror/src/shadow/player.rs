@@ -4,7 +4,10 @@
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::{io::Interest, time::timeout};
+use tokio::{
+    io::Interest,
+    time::{Instant, sleep, timeout},
+};
 
 use super::{
     connection::{ArmAddress, Connection},
@@ -29,6 +32,11 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// No answer from an arm takes longer than this beyond what production took.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 const READ_BYTES: usize = 64 * 1024;
+/// An arm that is behind still has sessions that production has closed: so long a new one waits for its place.
+const PLACE_LIMIT: Duration = Duration::from_secs(60);
+const PLACE_LOOK: Duration = Duration::from_millis(100);
+/// `too_many_connections`.
+const FULL: &str = "53300";
 
 /// Why a session on an arm ended.
 #[derive(Debug, thiserror::Error)]
@@ -72,8 +80,20 @@ pub struct Player {
 }
 
 impl Player {
-    /// Logs in as the client did and rebuilds its state.
+    /// Logs in as the client did and rebuilds its state. Where the arm has no place left, it waits for one.
     pub async fn open(address: &ArmAddress, info: &SessionInfo, prologue: &[Bytes]) -> Result<Self, PlayError> {
+        let until = Instant::now() + PLACE_LIMIT;
+        loop {
+            match Self::opened(address, info, prologue).await {
+                Err(PlayError::Refused(sqlstate)) if sqlstate == FULL && Instant::now() < until => {
+                    sleep(PLACE_LOOK).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn opened(address: &ArmAddress, info: &SessionInfo, prologue: &[Bytes]) -> Result<Self, PlayError> {
         let stream = Connection::open(address, CONNECT_LIMIT).await?;
         let tracker = Tracker::new(info.id, Keep::Nothing);
         let mut player = Self { stream, address: address.clone(), tracker, buffer: vec![0; READ_BYTES] };

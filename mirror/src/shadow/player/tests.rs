@@ -96,6 +96,27 @@ async fn a_copy_that_fails_on_the_arm_leaves_no_half_message_on_the_wire() {
 }
 
 #[tokio::test]
+async fn a_session_waits_for_a_place_on_an_arm_that_still_has_those_that_production_has_closed() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address: ArmAddress = Address::new("127.0.0.1", listener.local_addr().unwrap().port()).into();
+    let full = || message(b'E', b"SFATAL\0C53300\0Msorry, too many clients already\0\0");
+    let login = || [message(b'R', &[0; 4]), message(b'Z', b"I")].concat();
+    let serving = thread::spawn(move || {
+        for answer in [full(), full(), login()] {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut length = [0; 4];
+            stream.read_exact(&mut length).unwrap();
+            let mut startup = vec![0; u32::from_be_bytes(length) as usize - 4];
+            stream.read_exact(&mut startup).unwrap();
+            stream.write_all(&answer).unwrap();
+        }
+    });
+    let info = SessionInfo { id: SessionId(1), startup: Startup::default(), backend_pid: 1 };
+    Player::open(&address, &info, &[]).await.unwrap();
+    serving.join().unwrap();
+}
+
+#[tokio::test]
 async fn what_rolled_back_on_production_does_not_commit_on_the_arm() {
     let (address, serving) = arm(|mut stream| {
         let mut asked = Vec::new();

@@ -9,7 +9,10 @@ use understudy_crds::{
 
 use super::*;
 use crate::controller::{
-    objects::tests::{routed, settings, world},
+    objects::{
+        self,
+        tests::{routed, settings, world},
+    },
     rollout::{Stage, WorkerState},
     world::{Existing, MirrorSaid, Rival},
 };
