@@ -19,6 +19,9 @@ pub const FINALIZER: &str = "understudy.dev/restore-routing";
 pub const ROUTING: &str = "understudy.dev/routing";
 /// On the experiment: the candidate that a person wants on all workers.
 pub const PROMOTE: &str = "understudy.dev/promote";
+/// On the experiment: what its candidates were when they were judged, as JSON, by name; another value than the
+/// one that is worked out from the document says that a candidate was edited since.
+pub const TESTED: &str = "understudy.dev/tested";
 /// On the experiment: how far the rollout is, as JSON, so that a restarted operator goes on.
 pub const ROLLOUT: &str = "understudy.dev/rollout";
 /// On what was made: what it was made from. Something else asked for later shows as another value.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use understudy_crds::{
     ShadowExperiment, ShadowExperimentStatus,
     condition::Phase,
-    labels::{FINALIZER, ROLLOUT, ROUTING},
+    labels::{FINALIZER, ROLLOUT, ROUTING, TESTED},
 };
 
 use super::{
@@ -56,6 +56,7 @@ async fn one(context: &Context, world: &World, mirror: &Mirror, action: Action) 
         }
         Action::AddFinalizer => finalizers(context, world, true).await?,
         Action::RemoveFinalizer => finalizers(context, world, false).await?,
+        Action::RecordTested(tested) => annotate(context, world, TESTED, &json!(tested)).await?,
         Action::RecordSelector(selector) => annotate(context, world, ROUTING, &json!(selector)).await?,
         Action::BeginRollout(record) => {
             tracing::info!(experiment = %name, candidate = %record.candidate.name, "a promotion begins");

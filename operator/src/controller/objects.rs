@@ -128,7 +128,11 @@ pub fn wanted(fit: &Fit<'_>, settings: &Settings) -> Vec<Object> {
 
 /// What an arm is made from: its change alone, so that nothing else that is edited touches it.
 fn arm_revision(arm: &WantedArm<'_>) -> String {
-    let change = arm.candidate.map(|(_, candidate)| candidate);
+    change_revision(arm.candidate.map(|(_, candidate)| candidate))
+}
+
+/// What tells a change from another one.
+pub fn change_revision(change: Option<&Candidate>) -> String {
     // Plain data with string keys always becomes JSON.
     fingerprint(&serde_json::to_string(&change).unwrap_or_default())
 }

@@ -14,6 +14,8 @@ mod arms;
 mod leading;
 mod promoting;
 
+use std::collections::BTreeMap;
+
 use kube::ResourceExt;
 use understudy_crds::{
     condition::{ConditionReason, ConditionType, Phase},
@@ -62,6 +64,8 @@ pub enum Action {
     TellCandidates(CandidatesNotice),
     /// Tell the mirror about the promotion.
     Announce(PromotionNotice),
+    /// Write down what was judged, by candidate.
+    RecordTested(BTreeMap<String, String>),
     /// Write down that a rollout begins.
     BeginRollout(Box<Record>),
     /// See to it that the rollout goes on.
@@ -153,6 +157,7 @@ impl Planner<'_> {
             self.actions.push(Action::HaltMirror);
         }
         self.remove_arms(|_| true);
+        self.record_tested();
         self.promote();
         if mirror_is_at_work || self.draft.rolling() { Again::Soon } else { Again::Later }
     }
@@ -188,6 +193,7 @@ impl Planner<'_> {
             return Again::Soon;
         }
         self.draft.take_over(self.world);
+        self.record_tested();
         self.promote();
         self.route();
         self.keep_report();

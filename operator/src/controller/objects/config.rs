@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::json;
 use understudy_crds::{
+    Candidate,
     condition::Phase,
     experiment::LocalTarget,
     pods::{ArmPeer, ArmPod, CREDENTIALS_DIR, CandidatesNotice, MirrorPod},
@@ -61,9 +62,13 @@ pub fn candidates(fit: &Fit<'_>, arms: &[WantedArm<'_>]) -> CandidatesNotice {
         revision: arm_revision(arm),
     };
     let candidates = fit.experiment.spec.candidates.clone();
+    CandidatesNotice { version: version(&candidates), candidates, arms: arms.iter().map(peer).collect() }
+}
+
+/// What tells candidates from those that they were before.
+pub fn version(candidates: &[Candidate]) -> String {
     // Plain data with string keys always becomes JSON.
-    let version = fingerprint(&serde_json::to_string(&candidates).unwrap_or_default());
-    CandidatesNotice { version, candidates, arms: arms.iter().map(peer).collect() }
+    fingerprint(&serde_json::to_string(candidates).unwrap_or_default())
 }
 
 /// An arm's document.

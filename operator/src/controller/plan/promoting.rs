@@ -1,17 +1,54 @@
 //! A promotion that is asked for or under way, and the report that is kept for it.
 
+use std::collections::BTreeMap;
+
+use kube::ResourceExt;
 use understudy_crds::{
-    condition::{ConditionType, Phase},
+    condition::{ConditionReason, ConditionType, Phase},
+    labels::TESTED,
     pods::{PromotionNotice, PromotionState},
 };
 
 use super::{Action, Planner, is_over};
 use crate::controller::{
-    objects::Kind,
+    fit::Refusal,
+    objects::{Kind, change_revision, config::version},
     rollout::{self, Record, Stage},
+    world::World,
 };
 
 impl Planner<'_> {
+    /// Writes down what was judged: a candidate that is edited afterwards is another one.
+    pub(super) fn record_tested(&mut self) {
+        let World { experiment, mirror, .. } = self.world;
+        if !is_over(self.draft.phase) || mirror.status.is_none() || experiment.annotations().contains_key(TESTED) {
+            return;
+        }
+        let candidates = &experiment.spec.candidates;
+        // Edited before it was written down: then nothing is known to be what was judged.
+        let same = version(candidates) == mirror.candidates;
+        let judged = candidates.iter().filter(|_| same);
+        let tested = judged.map(|candidate| (candidate.name.clone(), change_revision(Some(candidate)))).collect();
+        self.actions.push(Action::RecordTested(tested));
+    }
+
+    /// Why a candidate is not promoted, if it is not what was judged. `None` as long as that is not written down.
+    fn untested(&self, name: &str) -> Option<Result<(), Refusal>> {
+        let experiment = &self.world.experiment;
+        let refuse = |message: String| Some(Err(Refusal { reason: ConditionReason::InvalidSpec, message }));
+        let Some(text) = experiment.annotations().get(TESTED) else {
+            // As long as the mirror may still say it, that is waited for.
+            self.mirror_is_lost(true)?;
+            return refuse(format!("the mirror is gone, so it is not known whether `{name}` is what was tested"));
+        };
+        let tested: BTreeMap<String, String> = serde_json::from_str(text).unwrap_or_default();
+        let candidate = experiment.spec.candidates.iter().find(|candidate| candidate.name == name);
+        if candidate.is_some_and(|found| tested.get(name) != Some(&change_revision(Some(found)))) {
+            return refuse(format!("candidate `{name}` was edited since it was tested; test it in another experiment"));
+        }
+        Some(Ok(()))
+    }
+
     /// A promotion that is asked for, or under way.
     pub(super) fn promote(&mut self) {
         let world = self.world;
@@ -22,7 +59,8 @@ impl Planner<'_> {
                 return;
             }
             let Some(set) = &world.stateful_set else { return };
-            match rollout::prepare(&world.experiment, name, set) {
+            let Some(tested) = self.untested(name) else { return };
+            match tested.and_then(|()| rollout::prepare(&world.experiment, name, set)) {
                 Ok(record) => {
                     self.draft.promoting(&record);
                     self.actions.push(Action::BeginRollout(Box::new(record)));

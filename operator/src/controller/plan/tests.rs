@@ -3,14 +3,14 @@
 use serde_json::json;
 use understudy_crds::{
     Candidate, ShadowExperimentStatus,
-    condition::{Outcome, VerdictReason},
+    condition::{ConditionStatus, Outcome, VerdictReason},
     status::Verdict,
 };
 
 use super::*;
 use crate::controller::{
     objects::{
-        self,
+        self, change_revision,
         tests::{routed, settings, world},
     },
     rollout::{Stage, WorkerState},
@@ -56,6 +56,11 @@ fn at_work(phase: Phase) -> World {
     world.ours.objects = objects;
     let status = ShadowExperimentStatus { phase, ..ShadowExperimentStatus::default() };
     let candidates = objects::config::candidates(&examine(&world).unwrap(), &[]).version;
+    if is_over(phase) {
+        let tested = change_revision(world.experiment.spec.candidates.first());
+        let text = json!({ "idx": tested }).to_string();
+        world.experiment.annotations_mut().insert(understudy_crds::labels::TESTED.into(), text);
+    }
     world.mirror = MirrorSaid { healthy: Some(true), silent: 0, status: Some(Box::new(status.clone())), candidates };
     world.ours.mirror = Some(
         serde_json::from_value(json!({
@@ -138,7 +143,7 @@ fn the_mirror_takes_the_services_place_when_it_is_ready_and_not_before() {
 fn the_kill_switch_is_thrown_before_anything_else() {
     let mut halted = at_work(Phase::Observing);
     halted.experiment.spec.halt = true;
-    insta::assert_snapshot!(told(&halted), @r"
+    insta::assert_snapshot!(told(&halted), @r#"
     Halted Soon
       RouteDirect
       HaltMirror
@@ -148,8 +153,9 @@ fn the_kill_switch_is_thrown_before_anything_else() {
       Delete Volume idx-idx
       Delete Pod idx-baseline
       Delete Pod idx-idx
+      RecordTested({"idx": "b661ab1c5e3475e1"})
       Say Halted: production goes direct
-    ");
+    "#);
 }
 
 #[test]
@@ -288,6 +294,35 @@ fn after_the_verdict_only_a_better_candidate_keeps_the_mirror_in_the_path() {
     let mut better = at_work(Phase::Concluded);
     better.mirror.status.as_mut().unwrap().verdict = Some(verdict(Outcome::Better));
     assert_eq!(told(&better), "Concluded Soon\n  KeepReport(Concluded)");
+}
+
+#[test]
+fn what_was_edited_since_it_was_judged_is_not_promoted() {
+    let mut asked = at_work(Phase::Concluded);
+    asked.mirror.status.as_mut().unwrap().verdict = Some(verdict(Outcome::Better));
+    asked.experiment.annotations_mut().insert(understudy_crds::labels::PROMOTE.into(), "idx".into());
+    let mut unwritten = asked.clone();
+    unwritten.experiment.annotations_mut().remove(understudy_crds::labels::TESTED);
+    assert!(told(&unwritten).starts_with("Concluded Soon\n  RecordTested({\"idx\": "), "{}", told(&unwritten));
+    assert!(!told(&unwritten).contains("BeginRollout"), "{}", told(&unwritten));
+    let refused = |world: &World, why: &str| {
+        let plan = plan(world, &settings());
+        assert!(!plan.actions.iter().any(|action| matches!(action, Action::BeginRollout(_))), "{:?}", plan.actions);
+        let status = plan.status.unwrap();
+        let promoted = status.conditions.iter().find(|c| c.type_ == ConditionType::Promoted).unwrap();
+        assert_eq!((promoted.status, promoted.reason), (ConditionStatus::False, ConditionReason::InvalidSpec));
+        assert!(promoted.message.contains(why), "{}", promoted.message);
+    };
+    let mut edited = asked.clone();
+    edited.experiment.spec.candidates[0].parameters.insert("work_mem".into(), "64MB".into());
+    refused(&edited, "was edited since it was tested");
+    let mut late = edited.clone();
+    late.experiment.annotations_mut().remove(understudy_crds::labels::TESTED);
+    assert!(told(&late).contains("RecordTested({})"), "edited before it was written down: {}", told(&late));
+    unwritten.ours.mirror = None;
+    unwritten.mirror = MirrorSaid::default();
+    unwritten.experiment.status.as_mut().unwrap().verdict = Some(verdict(Outcome::Better));
+    refused(&unwritten, "the mirror is gone");
 }
 
 #[test]
