@@ -61,12 +61,13 @@ pub fn object(namespace: &str, kind: &str, name: &str) -> Value {
 /// # Panics
 /// When the limit is over: with what was missing.
 pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {
-    let end = Instant::now() + limit;
+    let began = Instant::now();
     loop {
         match look() {
             Ok(found) => return found,
-            Err(missing) => assert!(Instant::now() < end, "{what}: not within {} s: {missing}", limit.as_secs()),
+            Err(missing) => assert!(began.elapsed() < limit, "{what}: not within {} s: {missing}", limit.as_secs()),
         }
-        std::thread::sleep(Duration::from_millis(200));
+        // Each look starts a kubectl, on the cores of the servers that are being compared.
+        std::thread::sleep((began.elapsed() / 8).clamp(Duration::from_millis(100), Duration::from_secs(2)));
     }
 }
