@@ -12,7 +12,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    kubectl::{given, kubectl, object, until},
+    kubectl::{given, kubectl, object, until, until_within},
     ledger::Ledger,
 };
 
@@ -179,7 +179,9 @@ impl Workers {
     /// # Panics
     /// When it does not come, or another end does.
     pub fn until_phase(&self, name: &str, phases: &[&str], limit: Duration) -> Value {
-        until(&format!("{name} is {phases:?}"), limit, || {
+        let lasts = phases.iter().all(|phase| matches!(*phase, "Concluded" | "Promoted" | "Halted"));
+        let pause = Duration::from_millis(if lasts { 2000 } else { 250 });
+        until_within(&format!("{name} is {phases:?}"), limit, pause, || {
             let experiment = self.experiment(name);
             let phase = experiment["status"]["phase"].as_str().unwrap_or("nothing").to_owned();
             if phases.contains(&phase.as_str()) {

@@ -60,14 +60,22 @@ pub fn object(namespace: &str, kind: &str, name: &str) -> Value {
 ///
 /// # Panics
 /// When the limit is over: with what was missing.
-pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {
+pub fn until<T>(what: &str, limit: Duration, look: impl FnMut() -> Result<T, String>) -> T {
+    until_within(what, limit, Duration::from_millis(250), look)
+}
+
+/// The same for what lasts once it is there. Each look starts a kubectl, on the cores of the servers that are
+/// being compared, so there is up to `pause` between two.
+///
+/// # Panics
+/// When the limit is over: with what was missing.
+pub fn until_within<T>(what: &str, limit: Duration, pause: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {
     let began = Instant::now();
     loop {
         match look() {
             Ok(found) => return found,
             Err(missing) => assert!(began.elapsed() < limit, "{what}: not within {} s: {missing}", limit.as_secs()),
         }
-        // Each look starts a kubectl, on the cores of the servers that are being compared.
-        std::thread::sleep((began.elapsed() / 8).clamp(Duration::from_millis(100), Duration::from_secs(2)));
+        std::thread::sleep((began.elapsed() / 8).clamp(Duration::from_millis(100), pause));
     }
 }
