@@ -17,7 +17,7 @@ use understudy_e2e::{
     experiment::{Desk, manifest},
     turn::take_turn,
 };
-use understudy_harness::{Cluster, wait_until};
+use understudy_harness::{Cluster, wait_until, wait_until_within};
 use understudy_operator::{
     error::UserError,
     plan::Disk,
@@ -206,7 +206,9 @@ async fn an_arm_that_is_added_while_an_experiment_runs_has_every_write_and_touch
 
     wants.send_replace(vec![candidate("first", "8MB"), candidate("later", "16MB")]);
     wait_until("the later one is live", || async { live(&state.status()) == [BASELINE, "first", "later"] }).await;
-    wait_until("it is compared", || async { state.status().comparisons.iter().any(|c| c.candidate == "later") }).await;
+    // A first interval needs as many intervals of measurement as its share of error asks for: about a minute.
+    let compared = || async { state.status().comparisons.iter().any(|c| c.candidate == "later") };
+    wait_until_within(Duration::from_secs(240), "it is compared", compared).await;
     let status = state.status();
     let cut = |name: &str| status.arms.iter().find(|a| a.name == name).and_then(|a| a.cut.clone()).map(|c| c.lsn);
     assert_eq!(cut(BASELINE), cut("first"));

@@ -185,10 +185,20 @@ impl Cluster {
 }
 
 /// Waits until a condition holds; panics with `what` when that takes longer than a minute.
-pub async fn wait_until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    let end = Instant::now() + Duration::from_secs(60);
+pub async fn wait_until<F: Future<Output = bool>>(what: &str, condition: impl FnMut() -> F) {
+    wait_until_within(Duration::from_secs(60), what, condition).await;
+}
+
+/// Waits until a condition holds; panics with `what` when that takes longer than `limit`. For what takes
+/// long by its nature, such as an interval that has to be honest.
+pub async fn wait_until_within<F: Future<Output = bool>>(
+    limit: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) {
+    let end = Instant::now() + limit;
     while !condition().await {
-        assert!(Instant::now() < end, "waited a minute: {what}");
+        assert!(Instant::now() < end, "waited {limit:?}: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
