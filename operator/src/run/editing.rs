@@ -135,9 +135,10 @@ impl<P: Platform> Run<'_, P> {
         spec.candidates = edited.candidates;
         for name in removed {
             newcomers.forget(&name);
+            // Before the arm itself goes: a status never compares an arm that it does not have.
+            self.state.arm_removed(&name);
             self.mirror.forget_arm(&name);
             self.platform.dismiss(&name);
-            self.state.arm_removed(&name);
             analysis.remove_candidate(&name);
             self.state.event("candidates", &format!("{name} was removed"));
         }

@@ -109,6 +109,7 @@ impl State {
         let mut known = self.known();
         known.planned.retain(|arm| arm.name != name);
         known.endpoints.remove(name);
+        known.comparisons.retain(|comparison| comparison.candidate != name);
     }
 
     /// An arm that came later has left the WAL.
