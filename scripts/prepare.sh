@@ -76,9 +76,8 @@ if [ "${1:-}" = cluster ]; then
     has mkfs.ext4 || lacks 'mkfs.ext4' e2fsprogs
     has mkfs.xfs || lacks 'mkfs.xfs' xfsprogs
     has mkfs.btrfs || lacks 'mkfs.btrfs' btrfs-progs
-    # Debian's own are too old.
+    # Debian's own is too old.
     has go || { say 'this machine lacks Go 1.26, which the cluster is built with: see https://go.dev/dl'; exit 1; }
-    has kubectl || { say 'this machine lacks kubectl: see https://kubernetes.io/docs/tasks/tools'; exit 1; }
 fi
 if [ -z "$missing" ]; then exit 0; fi
 

@@ -24,8 +24,9 @@ enum Source {
     Theirs(&'static str),
 }
 
-const PROGRAMS: [(&str, Source); 6] = [
+const PROGRAMS: [(&str, Source); 7] = [
     ("kubernetes", Source::Ours { module: "kubernetes", package: "." }),
+    ("kubectl", Source::Ours { module: "kubernetes", package: "kubectl" }),
     ("pause", Source::Ours { module: "kubernetes", package: "pause" }),
     ("network-policy", Source::Ours { module: "kubernetes", package: "policy" }),
     ("coredns", Source::Ours { module: "coredns", package: "." }),

@@ -104,7 +104,7 @@ pub fn apply(layout: &Layout, manifests: &str) -> Outcome<()> {
 
 /// kubectl as the administrator.
 pub fn client(layout: &Layout, arguments: &[&str]) -> Command {
-    let mut command = Command::new("kubectl");
+    let mut command = Command::new(layout.bin("kubectl"));
     command.arg("--kubeconfig").arg(layout.kubeconfig()).args(arguments);
     // Nothing between this machine and itself.
     for proxy in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
