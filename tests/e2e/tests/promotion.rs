@@ -21,7 +21,7 @@ use understudy_harness::Cluster;
 
 const SESSIONS: usize = 10;
 const PERIOD: Duration = Duration::from_millis(100);
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(500);
 
 const INDEX: &str = "  candidates:
   - name: customer-index
@@ -29,7 +29,7 @@ const INDEX: &str = "  candidates:
     sql:
       apply: [\"CREATE INDEX CONCURRENTLY orders_by_customer ON orders (customer)\"]
       revert: [\"DROP INDEX CONCURRENTLY IF EXISTS orders_by_customer\"]
-  schedule: { warmUp: 1s, minimum: 5s, maximum: 120s }
+  schedule: { warmUp: 1s, minimum: 5s, maximum: 6m }
   success:
   - { class: Read, quantile: 0.5, improveBy: 15% }
 ";

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Longest time for what an experiment does by itself.
-pub const LIMIT: Duration = Duration::from_secs(180);
+pub const LIMIT: Duration = Duration::from_secs(480);
 /// Longest time until production is direct again, whatever happened.
 pub const DIRECT: Duration = Duration::from_secs(5);
 

@@ -11,7 +11,7 @@ use understudy_kubernetes_tests::{
     scene::{Scene, experiment},
 };
 
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(600);
 
 fn node_label(workers: &Workers, pod: &str, label: &str) -> String {
     let node = workers.run(&["get", "pod", pod, "--output=jsonpath={.spec.nodeName}"]);
@@ -24,7 +24,7 @@ fn a_smaller_instance_type_comes_out_worse() {
     let Some(Scene { workers, .. }) = Scene::new("understudy-instance") else { return };
     let asked = "
   candidates: [{ name: small, instance: { nodeSelector: { node.kubernetes.io/instance-type: small } } }]
-  schedule: { warmUp: 3s, minimum: 10s, maximum: 3m }
+  schedule: { warmUp: 3s, minimum: 10s, maximum: 8m }
   success: [{ class: Read, quantile: 0.9, regressBy: 10% }]";
     workers.apply(&experiment("smaller", asked)).expect("an experiment");
     workers.until_phase("smaller", &["Observing"], LIMIT);

@@ -20,7 +20,7 @@ spec:
     sql:
       apply: ['CREATE INDEX CONCURRENTLY events_user_kind ON events (user_id, kind, ts)']
       revert: ['DROP INDEX CONCURRENTLY IF EXISTS events_user_kind']
-  schedule: { warmUp: 5s, minimum: 10s, maximum: 90s }
+  schedule: { warmUp: 5s, minimum: 10s, maximum: 6m }
   success: [{ class: Read, quantile: 0.5, improveBy: 15% }]
   capture: { memory: 64Mi }
 ";
@@ -36,7 +36,7 @@ fn an_index_is_tried_on_one_worker_and_promoted_to_all() {
         workers.start_workload(worker);
     }
     workers.apply(EXPERIMENT).expect("an experiment");
-    let concluded = workers.until_phase("user-id-index", &["Concluded"], Duration::from_secs(300));
+    let concluded = workers.until_phase("user-id-index", &["Concluded"], Duration::from_secs(500));
     let status = &concluded["status"];
     assert_eq!(status["verdict"]["outcome"], "Better", "{status}");
     for arm in status["arms"].as_array().expect("arms") {
@@ -56,7 +56,7 @@ fn an_index_is_tried_on_one_worker_and_promoted_to_all() {
     assert!(page.contains("Better") && !page.contains("not-to-be-shown"), "the page has the verdict, and no password");
 
     understudy(&["promote", "user-id-index", "-n", &workers.namespace]);
-    let promoted = workers.until_phase("user-id-index", &["Promoted"], Duration::from_secs(300));
+    let promoted = workers.until_phase("user-id-index", &["Promoted"], Duration::from_secs(500));
     let status = &promoted["status"];
     assert_eq!((&status["rollout"]["done"], &status["rollout"]["of"]), (&3.into(), &3.into()), "{status}");
     assert!(!status["outcomes"].as_array().expect("what production then did").is_empty());

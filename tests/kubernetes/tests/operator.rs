@@ -23,7 +23,7 @@ const INDEX: &str = "
     sql:
       apply: ['SELECT pg_sleep(4)', 'CREATE INDEX CONCURRENTLY events_user_kind ON events (user_id, kind, ts)']
       revert: ['DROP INDEX CONCURRENTLY IF EXISTS events_user_kind']
-  schedule: { warmUp: 10s, minimum: 15s, maximum: 90s }
+  schedule: { warmUp: 10s, minimum: 15s, maximum: 6m }
   success: [{ class: Read, quantile: 0.5, improveBy: 15% }]";
 /// The operator's limit for a leader that does not renew its Lease is 15 s; the next one asks every two.
 const TAKEN_OVER: Duration = Duration::from_secs(20);

@@ -24,7 +24,7 @@ const SETTINGS: &str = "
     sql:
       apply: ['CREATE INDEX CONCURRENTLY events_user_kind ON events (user_id, kind, ts)']
       revert: ['DROP INDEX CONCURRENTLY IF EXISTS events_user_kind']
-  schedule: { warmUp: 2s, minimum: 8s, maximum: 90s }
+  schedule: { warmUp: 2s, minimum: 8s, maximum: 6m }
   success: [{ class: Read, quantile: 0.5, improveBy: 15% }]";
 
 /// Asks for the promotion, and follows it to one of its ends: never are two workers away, and who has not been
