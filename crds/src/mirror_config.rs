@@ -27,6 +27,76 @@ pub struct MirrorConfig {
     pub shift: Option<Span>,
     /// Threads of the production path. Unset: one per core, at most 4.
     pub threads: Option<i32>,
+    /// TLS for clients. Unset: they are told that there is none.
+    pub client_tls: Option<ClientTlsConfig>,
+    /// TLS to the worker. Unset: plain text.
+    pub worker_tls: Option<WorkerTlsConfig>,
+}
+
+/// TLS for clients. The files are read again when they change.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClientTlsConfig {
+    /// The certificate and those that vouch for it, a PEM file. With the worker's own certificate channel
+    /// binding (`SCRAM-SHA-256-PLUS`) holds through the mirror.
+    pub certificate: String,
+    /// Its private key, a PEM file.
+    pub key: String,
+    /// Authorities that a client's certificate must come from, a PEM file. Unset: clients show none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<String>,
+    /// Clients must show a certificate.
+    #[serde(default)]
+    pub certificate_required: bool,
+    /// Clients must use TLS.
+    #[serde(default)]
+    pub required: bool,
+    /// The oldest version that is spoken.
+    #[serde(default)]
+    pub minimum: TlsVersion,
+}
+
+/// A version of TLS.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TlsVersion {
+    /// 1.2.
+    #[default]
+    #[serde(rename = "1.2")]
+    V1_2,
+    /// 1.3.
+    #[serde(rename = "1.3")]
+    V1_3,
+}
+
+/// TLS to the worker.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkerTlsConfig {
+    /// How much the worker has to prove.
+    pub mode: SslMode,
+    /// Authorities that its certificate must come from, a PEM file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<String>,
+    /// The mirror's own certificate, a PEM file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// Its private key, a PEM file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// libpq's `sslmode`.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SslMode {
+    /// TLS where it is offered, from anybody.
+    Prefer,
+    /// TLS, from anybody; from somebody whom `authorities` vouch for when they are given, as with libpq.
+    Require,
+    /// TLS, from somebody whom `authorities` vouch for.
+    VerifyCa,
+    /// The same, with the worker's name in the certificate.
+    VerifyFull,
 }
 
 /// One arm of the mirror.

@@ -1,33 +1,13 @@
-//! A connection to an arm: plain where the arm is reached through this machine's own sockets, over mutual
-//! TLS where there is a network in between. Which of the two is data, decided by whoever made the arm;
-//! what is to be encrypted is never sent in plain text.
+//! A connection, in plain text or encrypted, behind the same few verbs. Reads and writes never wait, but
+//! for those that say so. It must not know who is at the other end.
 
-use std::{io, time::Duration};
+use std::io;
 
-use tokio::{io::Interest, time::timeout};
+use tokio::io::Interest;
 
-use crate::{
-    stream::{Address, Stream},
-    tls::{TlsClient, TlsError, TlsStream},
-};
+use crate::{stream::Stream, tls::TlsStream};
 
-/// Where an arm's PostgreSQL is, and how it is spoken to.
-#[derive(Debug, Clone)]
-pub struct ArmAddress {
-    /// Where it is.
-    pub address: Address,
-    /// Whom to expect there and who to be, over TLS; plain text without it.
-    pub tls: Option<TlsClient>,
-}
-
-impl From<Address> for ArmAddress {
-    /// An arm that is spoken to in plain text.
-    fn from(address: Address) -> Self {
-        Self { address, tls: None }
-    }
-}
-
-/// A connection to an arm. Reads and writes never wait, but for those that say so.
+/// A connection to a client, to the worker or to an arm.
 #[derive(Debug)]
 pub enum Connection {
     /// In plain text.
@@ -37,18 +17,6 @@ pub enum Connection {
 }
 
 impl Connection {
-    /// Connects, TLS included, or fails within `limit`.
-    pub async fn open(to: &ArmAddress, limit: Duration) -> Result<Self, TlsError> {
-        let opening = async {
-            let stream = Stream::connect(&to.address, limit).await?;
-            Ok(match &to.tls {
-                None => Self::Plain(stream),
-                Some(client) => Self::Tls(Box::new(TlsStream::open(stream, client).await?)),
-            })
-        };
-        timeout(limit, opening).await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
-    }
-
     /// Reads what is there; 0 at the end.
     pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
@@ -62,6 +30,14 @@ impl Connection {
         match self {
             Self::Plain(stream) => stream.try_write(bytes),
             Self::Tls(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// Whether bytes that were written wait here, encrypted, for the network to take them.
+    pub fn wants_write(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(stream) => stream.wants_write(),
         }
     }
 
@@ -83,6 +59,18 @@ impl Connection {
         }
     }
 
+    /// Waits until the buffer is full. Whether it is: the other side may have ended before.
+    pub async fn read_exactly(&mut self, mut buffer: &mut [u8]) -> io::Result<bool> {
+        while !buffer.is_empty() {
+            let read = self.read(buffer).await?;
+            if read == 0 {
+                return Ok(false);
+            }
+            buffer = buffer.get_mut(read..).unwrap_or_default();
+        }
+        Ok(true)
+    }
+
     /// Waits until all of it is sent.
     pub async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
@@ -96,6 +84,14 @@ impl Connection {
         match self {
             Self::Plain(_) => Ok(()),
             Self::Tls(stream) => stream.flush().await,
+        }
+    }
+
+    /// Says that nothing more will be written; what was written still arrives. The other side may be gone.
+    pub fn shutdown_write(&mut self) {
+        match self {
+            Self::Plain(stream) => stream.shutdown_write(),
+            Self::Tls(stream) => stream.shutdown_write(),
         }
     }
 

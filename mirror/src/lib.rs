@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod capture;
 pub mod clock;
+pub mod connection;
 pub mod cut;
 pub mod measure;
 pub mod metrics;

@@ -10,12 +10,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use understudy_crds::{
     condition::ArmRole,
     labels::BASELINE,
-    mirror_config::{MirrorArm, MirrorConfig},
+    mirror_config::{ClientTlsConfig, MirrorArm, MirrorConfig, SslMode, TlsVersion, WorkerTlsConfig},
     status::ShadowExperimentStatus,
 };
 use understudy_mirror::{
     admin::{self, Admin, Verbs},
     mirror::{Mirror, Settings},
+    production::{client_tls::ClientTlsFiles, worker::WorkerTlsFiles},
     stream::Address,
 };
 
@@ -200,6 +201,8 @@ fn settings(config: &MirrorConfig) -> Result<(Settings, Arms), MainError> {
     if let Some(threads) = config.threads {
         settings.threads = usize::try_from(threads).unwrap_or(1).clamp(1, 64);
     }
+    settings.client_tls = config.client_tls.as_ref().map(client_tls);
+    settings.worker_tls = config.worker_tls.as_ref().map(worker_tls).transpose()?;
     let arms = config
         .arms
         .iter()
@@ -209,4 +212,28 @@ fn settings(config: &MirrorConfig) -> Result<(Settings, Arms), MainError> {
         })
         .collect::<Result<_, MainError>>()?;
     Ok((settings, arms))
+}
+
+fn client_tls(config: &ClientTlsConfig) -> ClientTlsFiles {
+    ClientTlsFiles {
+        certificate: (&config.certificate).into(),
+        key: (&config.key).into(),
+        authorities: config.authorities.as_ref().map(Into::into),
+        certificate_required: config.certificate_required,
+        is_required: config.required,
+        only_tls13: config.minimum == TlsVersion::V1_3,
+    }
+}
+
+fn worker_tls(config: &WorkerTlsConfig) -> Result<WorkerTlsFiles, MainError> {
+    let wrong = |what: &str| Err(MainError::Usage(format!("workerTls: {what}")));
+    if matches!(config.mode, SslMode::VerifyCa | SslMode::VerifyFull) && config.authorities.is_none() {
+        return wrong("a mode that verifies needs `authorities`");
+    }
+    let identity = match (&config.certificate, &config.key) {
+        (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+        (None, None) => None,
+        _ => return wrong("`certificate` and `key` go together"),
+    };
+    Ok(WorkerTlsFiles { mode: config.mode, authorities: config.authorities.as_ref().map(Into::into), identity })
 }

@@ -56,6 +56,13 @@ fn production(registry: &mut Registry, status: &ShadowExperimentStatus, mirror: 
         ("connections", "Client connections accepted", &counters.connections),
         ("connections_refused", "Connections that ended before a session", &counters.refused),
         ("connections_malformed", "Connections ended for malformed messages", &counters.malformed),
+        ("connections_encrypted", "Client connections that use TLS", &counters.encrypted),
+        (
+            "connections_unencrypted",
+            "Connections that ended for want of TLS that both sides take",
+            &counters.unencrypted,
+        ),
+        ("logins_unbound", "Logins refused since the channel could not be bound", &counters.unbound),
         ("cancel_requests", "Cancel requests passed on", &counters.cancels),
         ("replication_connections", "Replication connections, relayed and not mirrored", &counters.replication),
         ("worker_unreachable", "Connections ended since the worker could not be reached", &counters.worker_unreachable),

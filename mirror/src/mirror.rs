@@ -30,13 +30,14 @@ use crate::{
         recorder::{Observing, Recorder},
     },
     production::{
+        client_tls::{CertificateError, ClientTls, ClientTlsFiles},
         listener::{self, ListenError},
         session::Production,
         tap::Tap,
+        worker::{Worker, WorkerTlsFiles},
     },
     shadow::{
-        arm::{self, ArmShared, lock, to_i64},
-        connection::ArmAddress,
+        arm::{self, ArmShared, address::ArmAddress, lock, to_i64},
         entry::Budget,
         ingest::{self, Command, IngestShared},
         session_book::SessionSeed,
@@ -50,6 +51,8 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// which production's own statements do not: a few milliseconds keep the small ones apart, and
 /// everything that lasts longer still falls on all arms alike.
 const STAGGER: Duration = Duration::from_millis(4);
+/// How often the certificate's files are looked at.
+const CERTIFICATE_LOOK: Duration = Duration::from_secs(1);
 /// How long the ingest may take to answer.
 pub(crate) const INGEST_LIMIT: Duration = Duration::from_secs(10);
 
@@ -60,6 +63,10 @@ pub struct Settings {
     pub listen: String,
     /// The production server.
     pub worker: Address,
+    /// TLS to it; plain text without it.
+    pub worker_tls: Option<WorkerTlsFiles>,
+    /// TLS for clients; they are told that there is none without it.
+    pub client_tls: Option<ClientTlsFiles>,
     /// Threads of the production path.
     pub threads: usize,
     /// The most memory that captured traffic may take, bytes.
@@ -75,6 +82,8 @@ impl Settings {
         Self {
             listen: listen.to_owned(),
             worker,
+            worker_tls: None,
+            client_tls: None,
             threads: cores.min(4),
             memory_bytes: default_memory_bytes(),
             shift: Duration::from_secs(1),
@@ -97,6 +106,9 @@ pub enum StartError {
     /// It can't listen.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// A certificate can't be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// A thread can't be started.
     #[error("can't start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -126,7 +138,13 @@ impl Mirror {
         let listener = listener::bind(&settings.listen, threads)?;
         let address = listener.address;
         let tap = Tap::new(threads, settings.memory_bytes);
-        let production = Production::new(settings.worker.clone(), Arc::clone(&tap));
+        let to = settings.worker.clone();
+        let worker = match &settings.worker_tls {
+            None => to.into(),
+            Some(files) => Worker::new(to, files)?,
+        };
+        let client_tls = settings.client_tls.clone().map(ClientTls::read).transpose()?;
+        let production = Production::new(worker, client_tls, Arc::clone(&tap));
         let (stop, stopped) = watch::channel(false);
         let ingest = Arc::new(IngestShared {
             recorder: Mutex::new(Recorder::default()),
@@ -147,6 +165,15 @@ impl Mirror {
                 }
             })?
         };
+        let renewing = {
+            let (ingest, production) = (Arc::clone(&ingest), Arc::clone(&production));
+            thread::Builder::new().name("certificates".to_owned()).spawn(move || {
+                while !ingest.stop.load(Ordering::Relaxed) {
+                    renew(&production);
+                    thread::park_timeout(CERTIFICATE_LOOK);
+                }
+            })?
+        };
         let production_threads = listener::start(listener, &production, &stopped, DRAIN_LIMIT)?;
         Ok(Arc::new(Self {
             address,
@@ -158,7 +185,7 @@ impl Mirror {
             observing: Mutex::default(),
             stop,
             production_threads: Mutex::new(production_threads),
-            shadow_threads: Mutex::new(vec![shadow]),
+            shadow_threads: Mutex::new(vec![shadow, renewing]),
         }))
     }
 
@@ -354,8 +381,18 @@ impl Mirror {
         }
         self.ingest.stop.store(true, Ordering::Relaxed);
         for thread in lock(&self.shadow_threads).drain(..) {
+            thread.thread().unpark();
             let _ = thread.join();
         }
+    }
+}
+
+/// Looks whether the certificate for clients has changed.
+fn renew(production: &Production) {
+    match production.client_tls.as_ref().map(ClientTls::renew) {
+        None | Some(Ok(false)) => {}
+        Some(Ok(true)) => tracing::info!("clients are shown the new certificate from now on"),
+        Some(Err(error)) => tracing::error!(%error, "the new certificate can't be used; clients are shown the old one"),
     }
 }
 

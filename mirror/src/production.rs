@@ -1,8 +1,12 @@
 //! The production path: bytes in, bytes out. Nothing here waits for the shadow path, takes a lock that
 //! it holds, or fails because of it; all it does for it is to hand events to the [`tap`].
 
+pub mod client_tls;
 pub mod gate;
+pub mod greeting;
 pub mod listener;
+pub mod login;
 pub mod relay;
 pub mod session;
 pub mod tap;
+pub mod worker;

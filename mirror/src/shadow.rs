@@ -3,7 +3,6 @@
 
 pub mod arm;
 pub mod compare;
-pub mod connection;
 pub mod entry;
 pub mod ingest;
 pub mod measured;

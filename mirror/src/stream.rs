@@ -123,7 +123,7 @@ impl Stream {
         }
     }
 
-    /// Tells the other side that nothing more will be sent. It may be gone already.
+    /// Tells the other side that nothing more will be sent; what was sent still arrives. It may be gone already.
     pub fn shutdown_write(&self) {
         let _ = match self {
             Self::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
@@ -144,15 +144,6 @@ impl Stream {
             }
         }
         Ok(())
-    }
-
-    /// Says that nothing more will be written; what was written still arrives.
-    pub fn finish(&self) -> io::Result<()> {
-        let socket = match self {
-            Self::Tcp(stream) => SockRef::from(stream),
-            Self::Unix(stream) => SockRef::from(stream),
-        };
-        socket.shutdown(Shutdown::Write)
     }
 
     /// Reads something; 0 at the end of the stream.

@@ -1,7 +1,7 @@
-//! A TLS client over [`Stream`]: the same reads and writes that never wait, with the bytes in between
-//! encrypted. There is no way back to plain text: a server that offers no TLS is an error.
+//! TLS over [`Stream`], as a client and as a server: the same reads and writes that never wait, with the
+//! bytes in between encrypted.
 //!
-//! It checks the server's certificate, and shows its own. Which ones is said by whoever connects.
+//! Whom it trusts and which certificate it shows is said by whoever opens it.
 
 use std::{
     fmt,
@@ -9,7 +9,10 @@ use std::{
     sync::Arc,
 };
 
-use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection,
+    pki_types::{CertificateDer, ServerName},
+};
 use tokio::io::Interest;
 
 use crate::{stream::Stream, wire::encode};
@@ -51,27 +54,58 @@ pub enum TlsError {
 #[derive(Debug)]
 pub struct TlsStream {
     stream: Stream,
-    session: ClientConnection,
+    session: Connection,
+}
+
+/// Asks a server whether it speaks TLS (`SSLRequest`). After a no it goes on in plain text.
+pub async fn is_offered(stream: &Stream) -> Result<bool, TlsError> {
+    stream.write_all(&encode::SSL_REQUEST).await?;
+    // One byte and no more: what came behind it would be plain text that somebody slipped in.
+    let mut answer = [0];
+    if stream.read(&mut answer).await? == 0 {
+        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    }
+    match answer {
+        [b'S'] => Ok(true),
+        [b'N'] => Ok(false),
+        [other] => Err(TlsError::NoAnswer(other)),
+    }
 }
 
 impl TlsStream {
-    /// Asks the server for TLS and agrees with it. Whoever calls sets the limit.
+    /// Asks the server for TLS and agrees with it; a server that offers none is an error. Whoever calls sets
+    /// the limit.
     pub async fn open(stream: Stream, client: &TlsClient) -> Result<Self, TlsError> {
-        stream.write_all(&encode::SSL_REQUEST).await?;
-        // One byte and no more: what came behind it would be plain text that somebody slipped in.
-        let mut answer = [0];
-        if stream.read(&mut answer).await? == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-        }
-        match answer {
-            [b'S'] => {}
-            [b'N'] => return Err(TlsError::NotOffered),
-            [other] => return Err(TlsError::NoAnswer(other)),
-        }
+        if is_offered(&stream).await? { Self::agree(stream, client).await } else { Err(TlsError::NotOffered) }
+    }
+
+    /// Agrees with a server that waits for it.
+    pub async fn agree(stream: Stream, client: &TlsClient) -> Result<Self, TlsError> {
         let session = ClientConnection::new(Arc::clone(&client.config), client.name.clone())?;
-        let mut this = Self { stream, session };
+        let mut this = Self { stream, session: session.into() };
         this.handshake().await?;
         Ok(this)
+    }
+
+    /// Agrees with a client, of whose first words some may have been read already.
+    pub async fn accept(stream: Stream, config: &Arc<ServerConfig>, mut read: &[u8]) -> Result<Self, TlsError> {
+        let mut session = ServerConnection::new(Arc::clone(config))?;
+        while !read.is_empty() {
+            session.read_tls(&mut read)?;
+        }
+        let mut this = Self { stream, session: session.into() };
+        this.handshake().await?;
+        Ok(this)
+    }
+
+    /// The certificate that the other side has shown.
+    pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.session.peer_certificates()?.first()
+    }
+
+    /// The protocol that both agreed to speak inside (ALPN).
+    pub fn protocol(&self) -> Option<&[u8]> {
+        self.session.alpn_protocol()
     }
 
     async fn handshake(&mut self) -> Result<(), TlsError> {
@@ -85,7 +119,7 @@ impl TlsStream {
                 Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
                 Ok(_) => {
                     if let Err(error) = self.session.process_new_packets() {
-                        // The server is told why; it may be gone already.
+                        // The other side is told why; it may be gone already.
                         let _ = self.push();
                         return Err(error.into());
                     }
@@ -140,6 +174,21 @@ impl TlsStream {
             self.push()?;
         }
         Ok(())
+    }
+
+    /// Whether bytes that were taken wait for the network.
+    pub fn wants_write(&self) -> bool {
+        self.session.wants_write()
+    }
+
+    /// Says that nothing more will be written, as far as the network takes it now.
+    pub fn shutdown_write(&mut self) {
+        self.session.send_close_notify();
+        // The other side may be gone already. What does not fit now is lost with the goodbye: a client that
+        // does not read has no use for it.
+        if self.push().is_ok() && !self.session.wants_write() {
+            self.stream.shutdown_write();
+        }
     }
 
     /// Says that nothing more will be written.

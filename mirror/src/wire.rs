@@ -7,4 +7,5 @@ pub mod backend;
 pub mod encode;
 pub mod frame;
 pub mod frontend;
+pub mod sasl;
 pub mod startup;

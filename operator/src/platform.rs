@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use understudy_crds::{condition::ArmRole, experiment::Candidate};
-use understudy_mirror::shadow::connection::ArmAddress;
+use understudy_mirror::shadow::arm::address::ArmAddress;
 
 use crate::{
     error::{ErrorKind, Side, UserError},

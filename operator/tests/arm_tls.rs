@@ -26,7 +26,7 @@ use understudy_harness::{Cluster, arm_spec, worker};
 use understudy_mirror::{
     capture::exchange::{Exchange, Outcome, SessionId, SessionInfo, StatementOutcome},
     shadow::{
-        connection::{ArmAddress, Connection},
+        arm::address::ArmAddress,
         entry::{Budget, Entry},
         player::{PlayError, Player},
         statement::footprint::Footprint,
@@ -257,7 +257,7 @@ async fn a_server_that_is_silent_or_talks_nonsense_is_waited_for_no_longer_than_
         (b"SR\0\0\0\x08\0\0\0\0", "no TLS with it: "),
     ] {
         let began = Instant::now();
-        let opened = Connection::open(&over_tls(says(answer), mirror.clone()), LIMIT).await;
+        let opened = over_tls(says(answer), mirror.clone()).connect(LIMIT).await;
         let error = opened.expect_err("no TLS").to_string();
         assert!(error.starts_with(expected), "{answer:?}: {error}");
         assert!(began.elapsed() < Duration::from_secs(5), "{answer:?}");

@@ -24,7 +24,7 @@ use crate::{
         exchange::{Event, SessionInfo},
         tracker::{Keep, Step, Tracker},
     },
-    stream::Stream,
+    connection::Connection,
     wire::{frame::FrameError, startup::Startup},
 };
 
@@ -86,7 +86,7 @@ impl Direction {
     }
 
     /// Reads when empty. Whether there are new bytes.
-    fn fill(&mut self, from: &Stream) -> io::Result<bool> {
+    fn fill(&mut self, from: &mut Connection) -> io::Result<bool> {
         match from.try_read(&mut self.buffer) {
             Ok(0) => {
                 self.closed = true;
@@ -102,7 +102,7 @@ impl Direction {
     }
 
     /// Writes what fits. Whether anything was written.
-    fn drain(&mut self, to: &Stream) -> io::Result<bool> {
+    fn drain(&mut self, to: &mut Connection) -> io::Result<bool> {
         if self.is_empty() {
             return Ok(false);
         }
@@ -119,8 +119,8 @@ impl Direction {
 
 struct Relay<'a> {
     production: &'a Production,
-    client: &'a Stream,
-    worker: &'a Stream,
+    client: &'a mut Connection,
+    worker: &'a mut Connection,
     state: &'a SessionState,
     stamp: Option<Stamp>,
     tracker: Tracker,
@@ -140,8 +140,8 @@ struct Relay<'a> {
 /// Relays until one side is gone.
 pub async fn run(
     production: &Production,
-    client: &Stream,
-    worker: &Stream,
+    client: &mut Connection,
+    worker: &mut Connection,
     state: &Arc<SessionState>,
     startup: Startup,
     thread: usize,
@@ -169,14 +169,14 @@ pub async fn run(
         End::Worker => {}
         End::ClientMalformed(error) => {
             production.counters.malformed.fetch_add(1, Ordering::Relaxed);
-            refuse(client, "08P01", &error.to_string()).await;
+            refuse(relay.client, "08P01", &error.to_string()).await;
         }
         End::WorkerMalformed(error) => {
             production.counters.malformed.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(%error, "the worker sent a malformed message");
-            refuse(client, "08P01", &error.to_string()).await;
+            refuse(relay.client, "08P01", &error.to_string()).await;
         }
-        End::Drained => refuse(client, "57P01", "understudy: the mirror is going away; connect again").await,
+        End::Drained => refuse(relay.client, "57P01", "understudy: the mirror is going away; connect again").await,
     }
     relay.close();
 }
@@ -340,7 +340,7 @@ impl Relay<'_> {
     }
 
     /// Waits until something can move.
-    async fn wait(&self) {
+    async fn wait(&mut self) {
         let (mut client, mut worker) = (None, None);
         let add = |interest: &mut Option<Interest>, more: Interest| {
             *interest = Some(interest.map_or(more, |i| i.add(more)));
@@ -357,30 +357,39 @@ impl Relay<'_> {
         } else {
             add(&mut client, Interest::WRITABLE);
         }
+        // What was written and waits, encrypted, goes out as soon as the network takes it.
+        if self.client.wants_write() {
+            add(&mut client, Interest::WRITABLE);
+        }
+        if self.worker.wants_write() {
+            add(&mut worker, Interest::WRITABLE);
+        }
+        let Self { production, client: client_side, worker: worker_side, held, .. } = self;
+        let held = *held;
         let ready = async {
             // A socket that fails is found out by the next read or write.
             let client_ready = async {
                 if let Some(interest) = client {
-                    let _ = self.client.ready(interest).await;
+                    let _ = client_side.ready(interest).await;
                 }
             };
             let worker_ready = async {
                 if let Some(interest) = worker {
-                    let _ = self.worker.ready(interest).await;
+                    let _ = worker_side.ready(interest).await;
                 }
             };
             tokio::select! {
                 () = client_ready, if client.is_some() => {}
                 () = worker_ready, if worker.is_some() => {}
-                () = self.production.gate.opened(), if self.held => {}
+                () = production.gate.opened(), if held => {}
             }
         };
-        if self.production.draining.load(Ordering::SeqCst) {
+        if production.draining.load(Ordering::SeqCst) {
             let _ = timeout(DRAIN_LOOK, ready).await;
             return;
         }
-        let drained = self.production.drained.notified();
-        if self.production.draining.load(Ordering::SeqCst) {
+        let drained = production.drained.notified();
+        if production.draining.load(Ordering::SeqCst) {
             return;
         }
         tokio::select! {

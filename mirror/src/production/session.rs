@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    io,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering},
@@ -13,16 +12,25 @@ use std::{
 
 use tokio::{sync::Notify, time::timeout};
 
-use super::{gate::Gate, relay, tap::Tap};
-use crate::{
-    capture::exchange::SessionId,
-    stream::{Address, Stream},
-    wire::{encode, startup},
+use super::{
+    client_tls::ClientTls,
+    gate::Gate,
+    greeting::{GreetError, Greeted, Wish, greet},
+    login::{self, LoginError},
+    relay,
+    tap::Tap,
+    worker::Worker,
 };
+use crate::{capture::exchange::SessionId, connection::Connection, stream::Stream, wire::encode};
 
 /// A client must have sent its first packet by then (PostgreSQL's `authentication_timeout`).
 const FIRST_PACKET_LIMIT: Duration = Duration::from_secs(60);
 const WORKER_LIMIT: Duration = Duration::from_secs(10);
+/// What the worker says to a client that it refuses is short.
+const REFUSAL_BYTES: usize = 8192;
+const UNBOUND: &str = "understudy: this client would bind its channel to the worker's TLS (SCRAM-SHA-256-PLUS), \
+                       which ends at the mirror; use channel_binding=disable, or give the mirror the worker's own \
+                       certificate";
 /// How long a client may take to be told why its connection ends.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 /// How long a client that was told may take to close its end.
@@ -32,7 +40,9 @@ const LINGER_LIMIT: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Production {
     /// The worker.
-    pub worker: Address,
+    pub worker: Worker,
+    /// TLS for clients, where it is offered.
+    pub client_tls: Option<ClientTls>,
     /// The door to the shadow path.
     pub tap: Arc<Tap>,
     /// Holds exchanges back during a cut.
@@ -49,9 +59,10 @@ pub struct Production {
 
 impl Production {
     /// The production path in front of a worker.
-    pub fn new(worker: Address, tap: Arc<Tap>) -> Arc<Self> {
+    pub fn new(worker: Worker, client_tls: Option<ClientTls>, tap: Arc<Tap>) -> Arc<Self> {
         Arc::new(Self {
             worker,
+            client_tls,
             tap,
             gate: Gate::default(),
             sessions: Sessions::default(),
@@ -77,6 +88,12 @@ pub struct Counters {
     pub refused: AtomicU64,
     /// Connections ended for malformed messages.
     pub malformed: AtomicU64,
+    /// Connections that are encrypted.
+    pub encrypted: AtomicU64,
+    /// Connections that ended for want of TLS that both sides take.
+    pub unencrypted: AtomicU64,
+    /// Logins refused since the client's channel could not be bound to the worker's.
+    pub unbound: AtomicU64,
     /// Cancel requests passed on.
     pub cancels: AtomicU64,
     /// Replication connections, which are relayed and not mirrored.
@@ -163,35 +180,43 @@ impl Sessions {
 }
 
 /// Serves one connection.
-pub async fn serve(production: Arc<Production>, client: Stream, thread: usize) {
-    production.counters.connections.fetch_add(1, Ordering::Relaxed);
-    let first = match timeout(FIRST_PACKET_LIMIT, first_packet(&client)).await {
-        Ok(Ok(Some(first))) => first,
+pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
+    let counters = &production.counters;
+    counters.connections.fetch_add(1, Ordering::Relaxed);
+    let greeted = match timeout(FIRST_PACKET_LIMIT, greet(stream, production.client_tls.as_ref())).await {
+        Ok(Ok(Some(greeted))) => greeted,
         Ok(Ok(None)) => return,
-        Ok(Err(error)) => {
-            production.counters.refused.fetch_add(1, Ordering::Relaxed);
-            if let FirstPacketError::Malformed(reason) = error {
-                refuse(&client, "08P01", &reason.to_string()).await;
-            }
-            return;
+        Ok(Err(GreetError::Plain(mut client))) => {
+            counters.unencrypted.fetch_add(1, Ordering::Relaxed);
+            return refuse(&mut client, "28000", "understudy: clients have to use TLS here (sslmode=require)").await;
         }
-        Err(_) => {
-            production.counters.refused.fetch_add(1, Ordering::Relaxed);
+        Ok(Err(GreetError::Tls(error))) => {
+            counters.unencrypted.fetch_add(1, Ordering::Relaxed);
+            return tracing::debug!(%error, "no TLS with a client");
+        }
+        // A client that is gone, or that the worker would leave without a word.
+        Ok(Err(GreetError::Connection(_) | GreetError::Length | GreetError::Unasked)) | Err(_) => {
+            counters.refused.fetch_add(1, Ordering::Relaxed);
             return;
         }
     };
-    let worker = match Stream::connect(&production.worker, WORKER_LIMIT).await {
+    let Greeted { mut client, packet, wish, certificate } = greeted;
+    if certificate.is_some() {
+        counters.encrypted.fetch_add(1, Ordering::Relaxed);
+    }
+    let mut worker = match production.worker.connect(WORKER_LIMIT).await {
         Ok(worker) => worker,
         Err(error) => {
-            production.counters.worker_unreachable.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(worker = %production.worker, %error, "the worker can't be reached");
-            let why = format!("understudy: the worker at {} can't be reached: {error}", production.worker);
-            return refuse(&client, "08006", &why).await;
+            counters.worker_unreachable.fetch_add(1, Ordering::Relaxed);
+            let address = &production.worker.address;
+            tracing::warn!(worker = %address, %error, "the worker can't be reached");
+            let why = format!("understudy: the worker at {address} can't be reached: {error}");
+            return refuse(&mut client, "08006", &why).await;
         }
     };
-    match first {
-        FirstPacket::Cancel(packet) => {
-            production.counters.cancels.fetch_add(1, Ordering::Relaxed);
+    match wish {
+        Wish::Cancel => {
+            counters.cancels.fetch_add(1, Ordering::Relaxed);
             // The worker closes the connection when it has dealt with the request; so does this end.
             let passed_on = async {
                 worker.write_all(&packet).await?;
@@ -199,17 +224,47 @@ pub async fn serve(production: Arc<Production>, client: Stream, thread: usize) {
             };
             let _ = timeout(WORKER_LIMIT, passed_on).await;
         }
-        FirstPacket::Startup(packet, parsed) => {
+        Wish::Refusal => {
+            counters.refused.fetch_add(1, Ordering::Relaxed);
+            let passed_on = async {
+                worker.write_all(&packet).await?;
+                let mut answer = vec![0; REFUSAL_BYTES];
+                let read = worker.read(&mut answer).await?;
+                client.write_all(answer.get(..read).unwrap_or_default()).await
+            };
+            if matches!(timeout(WORKER_LIMIT, passed_on).await, Ok(Ok(()))) {
+                linger(&mut client).await;
+            }
+        }
+        Wish::Session(startup) => {
             let open = OpenSession { production: &production, state: production.sessions.open() };
             let state = &open.state;
-            let replication = parsed.is_replication();
-            if replication {
-                production.counters.replication.fetch_add(1, Ordering::Relaxed);
+            if startup.is_replication() {
+                counters.replication.fetch_add(1, Ordering::Relaxed);
                 state.mirrored.store(false, Ordering::Relaxed);
             }
-            if worker.write_all(&packet).await.is_ok() {
-                relay::run(&production, &client, &worker, state, parsed, thread).await;
+            if worker.write_all(&packet).await.is_err() {
+                return;
             }
+            let shown = match &worker {
+                Connection::Plain(_) => None,
+                Connection::Tls(stream) => stream.peer_certificate(),
+            };
+            if shown.is_some() && shown != certificate.as_ref() {
+                match login::pass(&mut client, &mut worker).await {
+                    Ok(()) => {}
+                    Err(LoginError::Downgrade) => {
+                        counters.unbound.fetch_add(1, Ordering::Relaxed);
+                        return refuse(&mut client, "28000", UNBOUND).await;
+                    }
+                    Err(LoginError::Malformed) => {
+                        counters.malformed.fetch_add(1, Ordering::Relaxed);
+                        return refuse(&mut client, "08P01", "understudy: a message that belongs to no login").await;
+                    }
+                    Err(LoginError::Connection(_) | LoginError::Late) => return,
+                }
+            }
+            relay::run(&production, &mut client, &mut worker, state, startup, thread).await;
         }
     }
 }
@@ -230,62 +285,19 @@ impl Drop for OpenSession<'_> {
     }
 }
 
-enum FirstPacket {
-    Cancel(Vec<u8>),
-    Startup(Vec<u8>, startup::Startup),
-}
-
-#[derive(Debug, thiserror::Error)]
-enum FirstPacketError {
-    #[error(transparent)]
-    Connection(#[from] io::Error),
-    #[error(transparent)]
-    Malformed(#[from] startup::StartupError),
-}
-
-/// Reads packets until one begins a session or cancels another. `None`: the client went away.
-async fn first_packet(client: &Stream) -> Result<Option<FirstPacket>, FirstPacketError> {
-    loop {
-        let mut length = [0; 4];
-        if !read_exactly(client, &mut length).await? {
-            return Ok(None);
-        }
-        let bytes = startup::packet_bytes(length)?;
-        let mut packet = length.to_vec();
-        packet.resize(bytes, 0);
-        if !read_exactly(client, packet.get_mut(4..).unwrap_or_default()).await? {
-            return Ok(None);
-        }
-        match startup::first(&packet)? {
-            // No TLS and no GSS encryption here yet: the client goes on in the clear, or leaves.
-            startup::First::SslRequest | startup::First::GssEncRequest => client.write_all(b"N").await?,
-            startup::First::Cancel => return Ok(Some(FirstPacket::Cancel(packet))),
-            startup::First::Startup(parsed) => return Ok(Some(FirstPacket::Startup(packet, parsed))),
-        }
-    }
-}
-
-async fn read_exactly(stream: &Stream, mut buffer: &mut [u8]) -> io::Result<bool> {
-    while !buffer.is_empty() {
-        let read = stream.read(buffer).await?;
-        if read == 0 {
-            return Ok(false);
-        }
-        buffer = buffer.get_mut(read..).unwrap_or_default();
-    }
-    Ok(true)
-}
-
 /// Tells a client why its connection ends. It may be gone already.
-///
-/// What it sends meanwhile is read and thrown away for a moment: a socket that is closed with bytes
-/// unread resets the connection, and the client would never see the reason.
-pub async fn refuse(client: &Stream, sqlstate: &str, why: &str) {
+pub async fn refuse(client: &mut Connection, sqlstate: &str, why: &str) {
     let message = encode::fatal(sqlstate, why);
-    let told = timeout(FAREWELL_LIMIT, client.write_all(&message)).await;
-    if !matches!(told, Ok(Ok(()))) || client.finish().is_err() {
-        return;
+    if matches!(timeout(FAREWELL_LIMIT, client.write_all(&message)).await, Ok(Ok(()))) {
+        linger(client).await;
     }
+}
+
+/// Ends a connection whose last words were sent. What the client sends meanwhile is read and thrown away for
+/// a moment: a socket that is closed with bytes unread resets the connection, and the client would never see
+/// the reason.
+async fn linger(client: &mut Connection) {
+    client.shutdown_write();
     let mut rest = [0; 4096];
     let _ = timeout(LINGER_LIMIT, async { while matches!(client.read(&mut rest).await, Ok(1..)) {} }).await;
 }

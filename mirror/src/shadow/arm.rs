@@ -22,6 +22,7 @@ use crate::{
     measure::recorder::{Observing, Recorder},
 };
 
+pub mod address;
 pub mod driver;
 
 /// What the log tells an arm, in order.

@@ -9,16 +9,14 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{
-    connection::{ArmAddress, Connection},
-    entry::Entry,
-};
+use super::{arm::address::ArmAddress, entry::Entry};
 use crate::{
     capture::{
         exchange::{Exchange, Outcome, SessionInfo, is_circumstance},
         tracker::{Keep, Step, Tracker},
     },
     clock::now_ns,
+    connection::Connection,
     tls::TlsError,
     wire::{
         backend::{self, TransactionStatus},
@@ -94,7 +92,7 @@ impl Player {
     }
 
     async fn opened(address: &ArmAddress, info: &SessionInfo, prologue: &[Bytes]) -> Result<Self, PlayError> {
-        let stream = Connection::open(address, CONNECT_LIMIT).await?;
+        let stream = address.connect(CONNECT_LIMIT).await?;
         let tracker = Tracker::new(info.id, Keep::Nothing);
         let mut player = Self { stream, address: address.clone(), tracker, buffer: vec![0; READ_BYTES] };
         timeout(CONNECT_LIMIT, player.login(&info.startup)).await.map_err(|_| PlayError::Silent(CONNECT_LIMIT))??;
@@ -260,7 +258,7 @@ impl Player {
 /// Cancels what runs behind a key. When that fails the statement runs to its end, which is waited for
 /// in any case.
 async fn cancel(address: &ArmAddress, key: &[u8]) {
-    if let Ok(mut stream) = Connection::open(address, Duration::from_secs(1)).await {
+    if let Ok(mut stream) = address.connect(Duration::from_secs(1)).await {
         // The server closes the connection when it has sent the signal. Not to wait for that would let the
         // signal hit whatever the session does next.
         let cancelled = async {

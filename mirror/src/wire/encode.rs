@@ -56,7 +56,8 @@ pub fn cancel(key: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn message_bytes(tag: u8, body: &[u8]) -> Vec<u8> {
+/// A message of any type.
+pub fn message_bytes(tag: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(body.len() + 5);
     bytes.push(tag);
     bytes.extend(length(body.len() + 4));

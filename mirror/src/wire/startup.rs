@@ -5,6 +5,9 @@ use super::frontend::cstr;
 /// The longest first packet PostgreSQL accepts, bytes (`MAX_STARTUP_PACKET_LENGTH`).
 pub const MAX_STARTUP_BYTES: usize = 10_000;
 
+/// What a client that speaks TLS without asking names as the protocol inside (ALPN).
+pub const PROTOCOL_NAME: &[u8] = b"postgresql";
+
 /// Codes that stand where a protocol version would: 1234 in the upper half.
 pub const CANCEL: u32 = (1234 << 16) + 5678;
 const SSL: u32 = (1234 << 16) + 5679;

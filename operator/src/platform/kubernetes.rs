@@ -19,7 +19,7 @@ use understudy_crds::{
     experiment::Candidate,
     pods::{ArmPeer, CandidatesNotice, POSTGRES_PORT},
 };
-use understudy_mirror::{shadow::connection::ArmAddress, stream::Address};
+use understudy_mirror::{shadow::arm::address::ArmAddress, stream::Address};
 
 use self::{
     agent::Agent,

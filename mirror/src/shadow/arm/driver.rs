@@ -16,8 +16,8 @@ use crate::{
     capture::exchange::{Outcome, SessionId, SessionInfo},
     clock::now_ns,
     shadow::{
+        arm::address::ArmAddress,
         compare::compare,
-        connection::ArmAddress,
         entry::Entry,
         measured,
         order::{Action, Order},

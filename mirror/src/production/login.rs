@@ -1,0 +1,123 @@
+//! A login whose channel can't be bound: the client's TLS ends at the mirror and the worker's begins there,
+//! so that a client which offered to bind its channel to the worker's could not finish
+//! (`SCRAM-SHA-256-PLUS`). The offer is left out; all else passes as it comes.
+//!
+//! Not used when the mirror shows the worker's own certificate: the binding is to that certificate
+//! (`tls-server-end-point`, RFC 5929), and holds through the mirror.
+//!
+//! Passwords and proofs pass through here. They must not be kept, logged or counted.
+
+use std::{io, time::Duration};
+
+use tokio::{io::Interest, time::timeout};
+
+use crate::{
+    connection::Connection,
+    wire::{
+        backend::tag as b,
+        encode,
+        frame::HEADER_BYTES,
+        frontend::tag as f,
+        sasl::{believes_that_binding_is_missing, request, without_binding},
+    },
+};
+
+/// The longest `authentication_timeout` that PostgreSQL takes: the worker ends a login, not the mirror.
+const LOGIN_LIMIT: Duration = Duration::from_secs(600);
+/// No message of a login is longer; PostgreSQL's own limit for a client's is 64 KiB.
+const MESSAGE_BYTES: usize = 1 << 16;
+/// The login is over.
+const AUTHENTICATION_OK: u32 = 0;
+
+/// Why a login does not come to its end here.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// One of the two is gone.
+    #[error(transparent)]
+    Connection(#[from] io::Error),
+    /// The worker would take the client's words for an attack.
+    #[error("the client could bind its channel and was not offered to")]
+    Downgrade,
+    /// What comes is no message of a login.
+    #[error("a message that belongs to no login")]
+    Malformed,
+    /// It has taken too long.
+    #[error("the login has taken too long")]
+    Late,
+}
+
+/// Passes a login on until it has succeeded or failed.
+pub async fn pass(client: &mut Connection, worker: &mut Connection) -> Result<(), LoginError> {
+    timeout(LOGIN_LIMIT, exchange(client, worker)).await.unwrap_or(Err(LoginError::Late))
+}
+
+async fn exchange(client: &mut Connection, worker: &mut Connection) -> Result<(), LoginError> {
+    let mut left_out = false;
+    loop {
+        let (from_client, tag) = first_byte(client, worker).await?;
+        let sender = if from_client { &mut *client } else { &mut *worker };
+        let message = message(sender, tag).await?;
+        let payload = message.get(HEADER_BYTES..).unwrap_or_default();
+        if from_client {
+            if tag == f::PASSWORD && left_out && believes_that_binding_is_missing(payload) {
+                return Err(LoginError::Downgrade);
+            }
+            worker.write_all(&message).await?;
+            continue;
+        }
+        match (tag, without_binding(payload)) {
+            (b::AUTHENTICATION, Some(payload)) => {
+                left_out = true;
+                client.write_all(&encode::message_bytes(b::AUTHENTICATION, &payload)).await?;
+            }
+            _ => client.write_all(&message).await?,
+        }
+        let is_over = match (tag, request(payload)) {
+            (b::AUTHENTICATION, Some((code, _))) => code == AUTHENTICATION_OK,
+            (tag, _) => tag == b::ERROR,
+        };
+        if is_over {
+            return Ok(());
+        }
+    }
+}
+
+/// The type of the next message of either side, and whether it is the client's. Whoever speaks is heard: the
+/// worker may lose its patience while the client is silent.
+async fn first_byte(client: &mut Connection, worker: &mut Connection) -> Result<(bool, u8), LoginError> {
+    let mut tag = [0];
+    loop {
+        for (from_client, side) in [(false, &mut *worker), (true, &mut *client)] {
+            match side.try_read(&mut tag) {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                Ok(_) => return Ok((from_client, tag[0])),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        tokio::select! {
+            ready = client.ready(Interest::READABLE) => ready?,
+            ready = worker.ready(Interest::READABLE) => ready?,
+        }
+    }
+}
+
+/// The rest of a message, the whole of it.
+async fn message(from: &mut Connection, tag: u8) -> Result<Vec<u8>, LoginError> {
+    let gone = || io::Error::from(io::ErrorKind::UnexpectedEof);
+    let mut length = [0; 4];
+    if !from.read_exactly(&mut length).await? {
+        return Err(gone().into());
+    }
+    let bytes = u32::from_be_bytes(length) as usize;
+    if !(4..=MESSAGE_BYTES).contains(&bytes) {
+        return Err(LoginError::Malformed);
+    }
+    let mut message = vec![tag];
+    message.extend_from_slice(&length);
+    message.resize(bytes + 1, 0);
+    if !from.read_exactly(message.get_mut(HEADER_BYTES..).unwrap_or_default()).await? {
+        return Err(gone().into());
+    }
+    Ok(message)
+}

@@ -1,0 +1,189 @@
+//! The worker: where it is, and how it is spoken to. The modes are libpq's `sslmode`, and mean the same.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use rustls::{
+    CertificateError as Invalid, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, IpAddr, Ipv4Addr, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
+};
+use tokio::time::timeout;
+use understudy_crds::mirror_config::SslMode;
+
+use super::client_tls::{CertificateError, authorities, certificates};
+use crate::{
+    connection::Connection,
+    stream::{Address, Stream},
+    tls::{TlsClient, TlsError, TlsStream, is_offered},
+};
+
+/// How TLS to the worker is set up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerTlsFiles {
+    /// How much it has to prove.
+    pub mode: SslMode,
+    /// Authorities, PEM; needed by the modes that verify. `Require` verifies as well when it is there, as
+    /// libpq does.
+    pub authorities: Option<PathBuf>,
+    /// Our own certificate and its key, PEM.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// The worker.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    /// Where it is.
+    pub address: Address,
+    tls: Option<(TlsClient, SslMode)>,
+}
+
+impl From<Address> for Worker {
+    /// A worker that is spoken to in plain text.
+    fn from(address: Address) -> Self {
+        Self { address, tls: None }
+    }
+}
+
+impl Worker {
+    /// A worker with TLS. A unix socket has none, as with libpq.
+    pub fn new(address: Address, files: &WorkerTlsFiles) -> Result<Self, CertificateError> {
+        let Address::Tcp { host, .. } = &address else { return Ok(address.into()) };
+        let mode = match files.mode {
+            SslMode::Require if files.authorities.is_some() => SslMode::VerifyCa,
+            mode => mode,
+        };
+        // What is no name is not compared with one: verify-full fails then.
+        let nobody = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::from([0, 0, 0, 0])));
+        let name = ServerName::try_from(host.clone()).unwrap_or(nobody);
+        let client = TlsClient { config: Arc::new(config(mode, files)?), name };
+        Ok(Self { address, tls: Some((client, mode)) })
+    }
+
+    /// Connects, TLS included, or fails within `limit`.
+    pub async fn connect(&self, limit: Duration) -> Result<Connection, TlsError> {
+        let connecting = async {
+            let stream = Stream::connect(&self.address, limit).await?;
+            let Some((client, mode)) = &self.tls else { return Ok(Connection::Plain(stream)) };
+            match (is_offered(&stream).await?, mode) {
+                (true, _) => Ok(Connection::Tls(Box::new(TlsStream::agree(stream, client).await?))),
+                (false, SslMode::Prefer) => Ok(Connection::Plain(stream)),
+                (false, _) => Err(TlsError::NotOffered),
+            }
+        };
+        timeout(limit, connecting).await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+    }
+}
+
+fn config(mode: SslMode, files: &WorkerTlsFiles) -> Result<ClientConfig, CertificateError> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let anybody = || Arc::new(Anybody(Arc::clone(&provider)));
+    let verifier: Arc<dyn ServerCertVerifier> = match (mode, &files.authorities) {
+        (SslMode::Prefer | SslMode::Require, _) => anybody(),
+        (SslMode::VerifyCa | SslMode::VerifyFull, None) => {
+            return Err(Error::General("a mode that verifies needs authorities".to_owned()).into());
+        }
+        (SslMode::VerifyCa | SslMode::VerifyFull, Some(path)) => {
+            let roots = Arc::new(authorities(path)?);
+            let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?;
+            if mode == SslMode::VerifyFull { verifier } else { Arc::new(AnyName(verifier)) }
+        }
+    };
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+    Ok(match &files.identity {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let no_key = |_| CertificateError::Pem { path: key.clone(), what: "private key" };
+            let key = PrivateKeyDer::from_pem_file(key).map_err(no_key)?;
+            builder.with_client_auth_cert(certificates(certificate)?, key)?
+        }
+    })
+}
+
+/// Takes any certificate, as `sslmode=prefer` and `require` do; who holds it must still prove that.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Takes any certificate of our authorities, whatever name is in it, as `sslmode=verify-ca` does.
+#[derive(Debug)]
+struct AnyName(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        // The chain is verified before the name is looked at.
+        match self.0.verify_server_cert(certificate, chain, name, ocsp, now) {
+            Err(Error::InvalidCertificate(Invalid::NotValidForName | Invalid::NotValidForNameContext { .. })) => {
+                Ok(ServerCertVerified::assertion())
+            }
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
