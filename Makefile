@@ -1,7 +1,7 @@
 # Everything that people and CI do with this repository. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check e2e cluster cluster-down cluster-check cluster-images fmt clean lint
+.PHONY: help demo test check bench-hop e2e cluster cluster-down cluster-check cluster-images fmt clean lint
 
 target := $(or $(CARGO_TARGET_DIR),target)
 # The lock file is what was tested; nothing here may change it.
@@ -27,6 +27,11 @@ check: lint ## the fast core: format, lints, dependencies, and tests that need n
 	$(cargo) test --workspace --lib --bins
 	$(cargo) test -p understudy-crds
 	@echo 'make check: everything passed'
+
+bench-hop: ## what the mirror's hop costs, beside HAProxy and PgBouncer in the same run; target/bench/hop.json
+	@scripts/prepare.sh bench
+	$(cargo) build --release -p understudy-mirror -p understudy-bench --bins
+	@$(target)/release/bench-hop --out $(target)/bench/hop.json
 
 e2e: ## the operator's tests on a real Kubernetes: the one of KUBECONFIG, or the test cluster (as root)
 	@scripts/e2e.sh

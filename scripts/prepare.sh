@@ -1,9 +1,9 @@
 #!/bin/sh
 # Installs what Understudy's commands and tests need beyond Rust, on Debian and Ubuntu: a PostgreSQL
 # server, libclang, a C compiler, make and setpriv. `prepare.sh cluster` adds what the test cluster
-# needs: containerd, runc, the CNI plugins, iptables, conntrack, socat and three kinds of mkfs. Says what it
-# installs before it does so; does nothing and prints nothing when all is there. Creates and starts no
-# PostgreSQL cluster and no container runtime.
+# needs: containerd, runc, the CNI plugins, iptables, conntrack, socat and three kinds of mkfs. `prepare.sh
+# bench` adds the relays that the mirror is measured beside. Says what it installs before it does so; does nothing and prints nothing when all is there. Creates and starts no
+# PostgreSQL cluster, no container runtime and no relay.
 #
 # It must not change what is there already: no upgrade, no setting that stays.
 set -eu
@@ -78,6 +78,10 @@ if [ "${1:-}" = cluster ]; then
     has mkfs.btrfs || lacks 'mkfs.btrfs' btrfs-progs
     # Debian's own is too old.
     has go || { say 'this machine lacks Go 1.26, which the cluster is built with: see https://go.dev/dl'; exit 1; }
+fi
+if [ "${1:-}" = bench ]; then
+    exists /usr/sbin/haproxy || lacks 'HAProxy' haproxy
+    exists /usr/sbin/pgbouncer || lacks 'PgBouncer' pgbouncer
 fi
 if [ -z "$missing" ]; then exit 0; fi
 
@@ -182,8 +186,8 @@ allow() {
     if [ "$ours" = yes ]; then $root rm -f "$policy"; fi
 }
 case " $list " in
-    *' containerd '*)
-        say 'no container runtime is started by this'
+    *' containerd '* | *' haproxy '* | *' pgbouncer '*)
+        say 'no service is started by this'
         if [ ! -e "$policy" ]; then
             ours=yes
             trap 'allow; restore' EXIT
@@ -197,7 +201,9 @@ case " $list " in
 esac
 # shellcheck disable=SC2086  # a list of names
 install $list
-case " $list " in
-    *' containerd '*) if [ -d /run/systemd/system ]; then quietly systemctl disable containerd || true; fi ;;
-esac
+for service in containerd haproxy pgbouncer; do
+    case " $list " in
+        *" $service "*) if [ -d /run/systemd/system ]; then quietly systemctl disable "$service" || true; fi ;;
+    esac
+done
 say 'done'

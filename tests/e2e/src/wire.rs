@@ -56,6 +56,33 @@ impl Wire {
         answers.expect("answers")
     }
 
+    /// Sends a request and throws its answers away, up to ReadyForQuery; how many bytes they were.
+    pub async fn discard(&mut self, request: &[u8]) -> u64 {
+        self.send(request).await;
+        let (mut buffer, mut header, mut rest, mut bytes) = (vec![0; 1 << 16], Vec::with_capacity(5), 0, 0);
+        loop {
+            let read = timeout(LIMIT, self.stream.read(&mut buffer)).await.expect("answers in time").expect("answers");
+            assert_ne!(read, 0, "the connection ended in the middle of an answer");
+            bytes += read as u64;
+            let mut chunk = buffer.get(..read).unwrap_or_default();
+            while !chunk.is_empty() {
+                let skipped = chunk.len().min(rest);
+                (rest, chunk) = (rest - skipped, chunk.split_at(skipped).1);
+                let taken = chunk.len().min(5 - header.len());
+                header.extend_from_slice(chunk.split_at(taken).0);
+                chunk = chunk.split_at(taken).1;
+                if let [kind, a, b, c, d] = *header.as_slice() {
+                    rest = u32::from_be_bytes([a, b, c, d]) as usize - 4;
+                    header.clear();
+                    // Its body is one byte, which comes with it.
+                    if kind == b'Z' {
+                        return bytes;
+                    }
+                }
+            }
+        }
+    }
+
     /// Sends what ends the session, and reads what is said to that until the connection is closed.
     pub async fn last_words(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.send(bytes).await;

@@ -69,7 +69,7 @@ impl ClusterBuilder {
 
     /// Starts the server.
     pub async fn start(self) -> Cluster {
-        let account = Account::detect().expect("an account for the server");
+        let account = server_account();
         let binaries = Binaries::newest(&account).await.expect("PostgreSQL server binaries");
         let directory = tempfile::Builder::new()
             .prefix("understudy-test-")
@@ -182,6 +182,11 @@ impl Cluster {
     pub fn log(&self) -> String {
         fs::read_to_string(&self.server.spec().log_file).unwrap_or_default()
     }
+}
+
+/// The account that servers run under.
+pub fn server_account() -> Account {
+    Account::detect().expect("an account for the server")
 }
 
 /// Waits until a condition holds; panics with `what` when that takes longer than a minute.

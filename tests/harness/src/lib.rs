@@ -6,4 +6,4 @@ mod arms;
 mod cluster;
 
 pub use arms::{arm_spec, arm_spec_of, seed_arm, target, worker};
-pub use cluster::{Cluster, ClusterBuilder, wait_until, wait_until_within};
+pub use cluster::{Cluster, ClusterBuilder, server_account, wait_until, wait_until_within};

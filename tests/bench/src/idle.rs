@@ -1,0 +1,113 @@
+//! Memory of sessions that do nothing, with one arm.
+//!
+//! The worker and the arm are no PostgreSQL here: ten thousand backends of each would need more memory
+//! than the machine has. They take every login and answer nothing else, which is all that an idle
+//! session asks for.
+
+use std::{sync::Arc, time::Duration};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::Serialize;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+};
+
+use crate::{floors::Check, target::Target};
+
+/// Ends of sockets that this process and the mirror hold for a session: client, worker and arm.
+const ENDS: u64 = 4;
+
+/// What was measured.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Figures {
+    /// Idle sessions.
+    pub sessions: usize,
+    /// Memory of the mirror for each, bytes.
+    pub session_bytes: f64,
+}
+
+/// Opens the sessions and looks at the mirror's memory.
+pub async fn measure(sessions: usize) -> Figures {
+    allow(sessions as u64 * ENDS + 1000);
+    let (worker, arm) = (servers().await, servers().await);
+    let target = Target::mirror(worker, arm).await;
+    let process = target.process.as_ref().expect("a mirror");
+    let before_bytes = process.resident_bytes();
+    println!("idle sessions: {sessions}, with one arm");
+    let (turns, mut opening) = (Arc::new(Semaphore::new(100)), JoinSet::new());
+    for _ in 0..sessions {
+        let (turns, port) = (Arc::clone(&turns), target.port);
+        opening.spawn(async move {
+            let _turn = turns.acquire().await.expect("a turn");
+            log_in(port).await
+        });
+    }
+    let open = opening.join_all().await;
+    assert_eq!(open.len(), sessions);
+    // The arm is a moment behind; what it opens for a session belongs to the session.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let session_bytes = (process.resident_bytes() - before_bytes) / sessions as f64;
+    println!("\n  {:.1} kB for each; the arm is {}", session_bytes / 1000.0, target.arm_state().await);
+    drop(open);
+    Figures { sessions, session_bytes }
+}
+
+/// Lets this process, and what it starts, have so many open files.
+fn allow(files: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    let maximum = Some(limit.maximum.unwrap_or(files).max(files));
+    let wanted = Rlimit { current: Some(files), maximum };
+    setrlimit(Resource::Nofile, wanted).unwrap_or_else(|error| panic!("{files} open files are not allowed: {error}"));
+}
+
+async fn log_in(port: u16) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("a connection");
+    let body = b"\0\x03\0\0user\0postgres\0database\0postgres\0\0";
+    let mut startup = u32::try_from(body.len() + 4).expect("short").to_be_bytes().to_vec();
+    startup.extend_from_slice(body);
+    stream.write_all(&startup).await.expect("sent");
+    let mut answer = vec![0; WELCOME.len()];
+    stream.read_exact(&mut answer).await.expect("a login");
+    assert_eq!(answer, WELCOME);
+    stream
+}
+
+/// `AuthenticationOk`, `BackendKeyData`, `ReadyForQuery`.
+const WELCOME: [u8; 28] = *b"R\0\0\0\x08\0\0\0\0K\0\0\0\x0c\0\0\0\x07\0\0\0\x09Z\0\0\0\x05I";
+
+/// A server that takes every login.
+async fn servers() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("its number").port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut length = [0; 4];
+                if stream.read_exact(&mut length).await.is_err() {
+                    return;
+                }
+                let mut rest = vec![0; (u32::from_be_bytes(length) as usize).clamp(8, 10_000) - 4];
+                let welcomed = async {
+                    stream.read_exact(&mut rest).await?;
+                    stream.write_all(&WELCOME).await
+                };
+                if welcomed.await.is_ok() {
+                    drop(rest);
+                    // Until the other side ends it.
+                    let _ = stream.read(&mut [0; 1]).await;
+                }
+            });
+        }
+    });
+    port
+}
+
+/// The floor and the aim.
+pub fn checks(figures: &Figures) -> Vec<Check> {
+    let what = format!("kB of an idle session, {} of them, one arm", figures.sessions);
+    vec![Check::at_most(what, figures.session_bytes / 1000.0, 48.0, Some(16.0))]
+}

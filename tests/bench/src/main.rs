@@ -1,0 +1,107 @@
+//! `bench-hop`: what the mirror's hop costs, beside a direct connection, HAProxy and PgBouncer.
+//!
+//! Everything is measured in one run and in interleaved rounds, and told as ratios: the machine may be
+//! shared and noisy. It prints, writes JSON, and fails when a floor is missed. It must not tune what it
+//! measures: every peer runs as its package ships it.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark that can't have what it needs has failed, and printing is what it is for"
+)]
+
+mod bulk;
+mod figures;
+mod floors;
+mod hop;
+mod hung;
+mod idle;
+mod load;
+mod place;
+mod process;
+mod target;
+
+use std::{fs, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, ValueEnum};
+use serde::Serialize;
+
+use crate::{floors::Check, place::Place};
+
+/// Measures the mirror's hop.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Interleaved rounds
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seconds of load on each target in each round
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Idle sessions
+    #[arg(long, default_value_t = 10_000)]
+    sessions: usize,
+    /// Where the figures go
+    #[arg(long, default_value = "target/bench/hop.json")]
+    out: PathBuf,
+    /// Only these parts
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Throughput and processor time per transaction
+    Hop,
+    /// Large results
+    Bulk,
+    /// Production beside an arm that hangs
+    Hung,
+    /// Memory of idle sessions
+    Idle,
+}
+
+/// Everything that was measured.
+#[derive(Debug, Default, Serialize)]
+struct Figures {
+    rounds: usize,
+    seconds: u64,
+    hop: Vec<hop::Row>,
+    bulk: Vec<bulk::Row>,
+    hung: Option<hung::Figures>,
+    idle: Option<idle::Figures>,
+    checks: Vec<Check>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let Arguments { rounds, seconds, sessions, out, parts } = Arguments::parse();
+    let wanted = |part: Part| parts.is_empty() || parts.contains(&part);
+    let mut figures = Figures { rounds, seconds, ..Figures::default() };
+    let place = Place::new().await;
+    if wanted(Part::Hop) {
+        figures.hop = hop::measure(&place, rounds, seconds).await;
+        figures.checks.extend(hop::checks(&figures.hop));
+    }
+    if wanted(Part::Bulk) {
+        figures.bulk = bulk::measure(&place, rounds).await;
+        figures.checks.extend(bulk::checks(&figures.bulk));
+    }
+    if wanted(Part::Hung) {
+        let measured = hung::measure(&place, rounds, seconds).await;
+        figures.checks.extend(hung::checks(&measured));
+        figures.hung = Some(measured);
+    }
+    if wanted(Part::Idle) {
+        let measured = idle::measure(sessions).await;
+        figures.checks.extend(idle::checks(&measured));
+        figures.idle = Some(measured);
+    }
+    floors::print(&figures.checks);
+    if let Some(directory) = out.parent() {
+        fs::create_dir_all(directory).expect("a directory for the figures");
+    }
+    let text = serde_json::to_string_pretty(&figures).expect("figures");
+    fs::write(&out, text + "\n").expect("the figures' file");
+    println!("written to {}", out.display());
+    if figures.checks.iter().all(Check::holds) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,169 @@
+//! What stands between the clients and the worker: nothing, a peer, or the mirror.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Serialize;
+use understudy_e2e::http;
+use understudy_harness::{server_account, wait_until};
+use understudy_operator::platform::local::account::Account;
+
+use crate::{place::Place, process::Process};
+
+/// How many clients may connect to a peer at once: more than any benchmark has.
+const CLIENTS: u32 = 1000;
+
+/// Which one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// Nothing.
+    Direct,
+    /// HAProxy, which relays TCP.
+    HaProxy,
+    /// PgBouncer, one server connection for each client.
+    PgBouncer,
+    /// The mirror without an arm.
+    Understudy,
+    /// The mirror with an arm that plays everything.
+    UnderstudyWithArm,
+}
+
+impl Kind {
+    /// All of them, in the order in which they take their turns.
+    pub const ALL: [Self; 5] =
+        [Self::Direct, Self::HaProxy, Self::PgBouncer, Self::Understudy, Self::UnderstudyWithArm];
+
+    /// Its name in a table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::HaProxy => "HAProxy, tcp mode",
+            Self::PgBouncer => "PgBouncer, session mode",
+            Self::Understudy => "Understudy, no arm",
+            Self::UnderstudyWithArm => "Understudy, one arm",
+        }
+    }
+}
+
+/// One that runs.
+#[derive(Debug)]
+pub struct Target {
+    /// The port on 127.0.0.1 that clients connect to.
+    pub port: u16,
+    /// The program, where there is one.
+    pub process: Option<Process>,
+    /// The admin HTTP of a mirror that has an arm.
+    admin: Option<String>,
+}
+
+impl Target {
+    /// Starts it and waits until it takes clients.
+    pub async fn start(kind: Kind, place: &Place) -> Self {
+        let worker = place.worker.port();
+        let port = free_port();
+        let (process, admin) = match kind {
+            Kind::Direct => return Self { port: worker, process: None, admin: None },
+            Kind::HaProxy => (haproxy(place, port, worker), None),
+            Kind::PgBouncer => (pgbouncer(place, port, worker), None),
+            Kind::Understudy => (mirror(port, worker, None, None), None),
+            Kind::UnderstudyWithArm => {
+                let admin = format!("127.0.0.1:{}", free_port());
+                (mirror(port, worker, Some(place.arm.port()), Some(&admin)), Some(admin))
+            }
+        };
+        Self::open(port, process, admin).await
+    }
+
+    /// A mirror in front of any two ports.
+    pub async fn mirror(worker: u16, arm: u16) -> Self {
+        let (port, admin) = (free_port(), format!("127.0.0.1:{}", free_port()));
+        let process = mirror(port, worker, Some(arm), Some(&admin));
+        Self::open(port, process, Some(admin)).await
+    }
+
+    async fn open(port: u16, mut process: Process, admin: Option<String>) -> Self {
+        wait_until("it takes clients", || {
+            assert!(process.is_running(), "the program on port {port} has ended");
+            async { tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() }
+        })
+        .await;
+        Self { port, process: Some(process), admin }
+    }
+
+    /// Processor time that it has used, µs.
+    pub fn cpu_us(&self) -> f64 {
+        self.process.as_ref().map_or(0.0, Process::cpu_us)
+    }
+
+    /// Waits until its arm has played everything: what the shadow side does counts too.
+    pub async fn settled(&self) {
+        let Some(admin) = &self.admin else { return };
+        let mut before = -1;
+        for _ in 0..60 {
+            // Longer than the arms live behind production.
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            let status = http::status(admin).await.expect("the mirror's status");
+            let arm = status.arms.first().expect("an arm");
+            assert_eq!(arm.exchanges.lost, 0, "the arm lost exchanges: {:?}", arm.message);
+            if std::mem::replace(&mut before, arm.exchanges.played) == arm.exchanges.played {
+                return;
+            }
+        }
+        panic!("the arm does not come to an end");
+    }
+
+    /// Where its arm stands.
+    pub async fn arm_state(&self) -> String {
+        let Some(admin) = &self.admin else { return "none".to_owned() };
+        let status = http::status(admin).await.expect("the mirror's status");
+        status.arms.first().map_or_else(|| "none".to_owned(), |arm| format!("{:?}", arm.state))
+    }
+}
+
+fn haproxy(place: &Place, port: u16, worker: u16) -> Process {
+    let text = format!(
+        "global\n  maxconn {CLIENTS}\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  \
+         timeout server 1h\nlisten worker\n  bind 127.0.0.1:{port}\n  server worker 127.0.0.1:{worker}\n"
+    );
+    let file = place.file("haproxy.cfg", &text);
+    Process::start(&Account::Own, &found("haproxy"), &["-db", "-f", file.to_str().expect("a path")])
+}
+
+fn pgbouncer(place: &Place, port: u16, worker: u16) -> Process {
+    let users = place.file("users.txt", "\"postgres\" \"\"\n");
+    let text = format!(
+        "[databases]\npostgres = host=127.0.0.1 port={worker}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+         listen_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {}\npool_mode = session\n\
+         max_client_conn = {CLIENTS}\ndefault_pool_size = 200\n",
+        users.display()
+    );
+    let file = place.file("pgbouncer.ini", &text);
+    // It refuses to run as root.
+    Process::start(&server_account(), &found("pgbouncer"), &[file.to_str().expect("a path")])
+}
+
+fn mirror(port: u16, worker: u16, arm: Option<u16>, admin: Option<&str>) -> Process {
+    let (listen, worker) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{worker}"));
+    let arm = arm.map(|arm| format!("candidate=127.0.0.1:{arm}"));
+    let mut arguments = vec!["--listen", &listen, "--worker", &worker];
+    arguments.extend(arm.iter().flat_map(|arm| ["--arm", arm]));
+    arguments.extend(admin.iter().flat_map(|admin| ["--admin", admin]));
+    let beside = std::env::current_exe().expect("this program's own path").with_file_name("understudy-mirror");
+    Process::start(&Account::Own, &beside, &arguments)
+}
+
+/// Where a program of the system is; Debian's daemons are not on everybody's path.
+fn found(program: &str) -> PathBuf {
+    let places = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"];
+    let path = places.iter().map(|place| Path::new(place).join(program)).find(|path| path.exists());
+    path.unwrap_or_else(|| panic!("{program} is not installed: `make bench-hop` does it"))
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its number").port()
+}
