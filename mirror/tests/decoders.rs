@@ -87,6 +87,14 @@ fn packet() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+fn offer() -> impl Strategy<Value = Vec<u8>> {
+    let mechanisms = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "OAUTHBEARER", ""];
+    vec(prop::sample::select(mechanisms.to_vec()), 0..5).prop_map(|mechanisms| {
+        let list: String = mechanisms.into_iter().flat_map(|mechanism| [mechanism, "\0"]).collect();
+        [&10_u32.to_be_bytes()[..], list.as_bytes()].concat()
+    })
+}
+
 fn sql() -> impl Strategy<Value = Vec<u8>> {
     let words = [
         "select ",
@@ -133,6 +141,11 @@ proptest! {
     #[test]
     fn messages_may_say_anything(data in prop_oneof![random(), request(), mutated(request())]) {
         checks::frontend(&data);
+    }
+
+    #[test]
+    fn a_sasl_offer_may_be_any_bytes(data in prop_oneof![random(), offer(), mutated(offer())]) {
+        checks::sasl(&data);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use understudy_mirror::{
     wire::{
         backend,
         frame::{self, FrameError, Splitter},
-        frontend, startup,
+        frontend, sasl, startup,
     },
 };
 
@@ -145,4 +145,14 @@ pub fn lexer(data: &[u8]) {
         from = literal.offset + literal.text.len();
     }
     assert_eq!(lexer::lex(data).template, lexed.template);
+}
+
+/// The offer to bind a channel is taken out once and for all, and nothing is added.
+pub fn sasl(data: &[u8]) {
+    sasl::believes_that_binding_is_missing(data);
+    if let Some(kept) = sasl::without_binding(data) {
+        assert!(kept.len() < data.len());
+        assert_eq!(sasl::request(&kept).map(|(code, _)| code), sasl::request(data).map(|(code, _)| code));
+        assert_eq!(sasl::without_binding(&kept), None);
+    }
 }
