@@ -19,6 +19,8 @@ const LARGE_BYTES: usize = 20 << 20;
 
 struct Stage {
     worker: Cluster,
+    /// They play everything, and nobody looks at them: what clients see is the same beside them.
+    _arms: [Cluster; 2],
     mirror: Running,
     direct: SocketAddr,
     through: SocketAddr,
@@ -30,9 +32,13 @@ impl Stage {
         let turn = take_turn().await;
         let worker = Cluster::builder().setting("max_connections", "250").start().await;
         let direct: SocketAddr = ([127, 0, 0, 1], worker.port()).into();
-        let mut mirror = start("understudy-mirror", ["--listen", "127.0.0.1:0", "--worker", &direct.to_string()]);
+        let arms = [arm().await, arm().await];
+        let named = |name: &str, arm: &Cluster| format!("{name}=127.0.0.1:{}", arm.port());
+        let (baseline, candidate) = (named("baseline", &arms[0]), named("candidate", &arms[1]));
+        let sides = ["--worker", &direct.to_string(), "--arm", &baseline, "--arm", &candidate];
+        let mut mirror = start("understudy-mirror", ["--listen", "127.0.0.1:0"].into_iter().chain(sides));
         let through = mirror.mirror().await;
-        Self { worker, mirror, direct, through, _turn: turn }
+        Self { worker, _arms: arms, mirror, direct, through, _turn: turn }
     }
 
     /// The answers to the same bytes, directly and through the mirror. `reset` is run before each.
@@ -53,6 +59,10 @@ impl Stage {
             assert!(!ended.stderr.contains(word), "{}", ended.stderr);
         }
     }
+}
+
+async fn arm() -> Cluster {
+    Cluster::builder().setting("max_connections", "250").start().await
 }
 
 /// The same messages; what differs is said without printing megabytes.
