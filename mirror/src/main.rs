@@ -113,14 +113,11 @@ async fn serve(
 ) -> Result<(), MainError> {
     let failed = |e: &dyn std::fmt::Display| MainError::Failed(e.to_string());
     let mirror = Mirror::start(settings).map_err(|e| failed(&e))?;
-    // No client has connected yet: the cut is here and now.
-    let cut = mirror.close_gate(Duration::from_millis(50)).await.seal();
-    let cut =
-        cut.ok_or_else(|| MainError::Failed("clients were faster than the mirror's start; start it again".into()))?;
-    let names: Vec<_> = arms.iter().map(|(name, role, _)| (name.clone(), *role)).collect();
-    let to_start = mirror.arms_at(&cut, &names).map_err(|e| failed(&e))?;
-    for (name, _, address) in arms {
-        mirror.start_arm(&to_start, name, address.clone().into(), HashSet::new()).map_err(|e| failed(&e))?;
+    if arms.is_empty() {
+        // Nobody will ever ask for what would be captured.
+        mirror.halt();
+    } else {
+        start_arms(&mirror, arms).await?;
     }
     let (stop, stopped) = tokio::sync::watch::channel(false);
     if let Some(address) = admin_address {
@@ -145,6 +142,20 @@ async fn serve(
     let _ = stop.send(true);
     let ending = Arc::clone(&mirror);
     tokio::task::spawn_blocking(move || ending.stop()).await.map_err(|e| failed(&e))
+}
+
+async fn start_arms(mirror: &Mirror, arms: &[(String, ArmRole, Address)]) -> Result<(), MainError> {
+    let failed = |e: &dyn std::fmt::Display| MainError::Failed(e.to_string());
+    // No client has connected yet: the cut is here and now.
+    let cut = mirror.close_gate(Duration::from_millis(50)).await.seal();
+    let cut =
+        cut.ok_or_else(|| MainError::Failed("clients were faster than the mirror's start; start it again".into()))?;
+    let names: Vec<_> = arms.iter().map(|(name, role, _)| (name.clone(), *role)).collect();
+    let to_start = mirror.arms_at(&cut, &names).map_err(|e| failed(&e))?;
+    for (name, _, address) in arms {
+        mirror.start_arm(&to_start, name, address.clone().into(), HashSet::new()).map_err(|e| failed(&e))?;
+    }
+    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "the line that says clients may connect")]

@@ -44,13 +44,15 @@ pub enum Step {
     Terminated,
 }
 
-/// Whether requests are kept, or only counted.
+/// How much of a session is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// Requests are kept for the arms.
+    /// Exchanges with their requests, for the arms.
     Requests,
-    /// Only boundaries are followed.
-    Nothing,
+    /// Exchanges with their outcomes alone.
+    Outcomes,
+    /// No exchanges: only where they begin and end is followed.
+    Boundaries,
 }
 
 /// Follows one session.
@@ -85,7 +87,8 @@ struct Building {
 
 #[derive(Debug)]
 struct Awaiting {
-    exchange: Arc<Exchange>,
+    /// Nothing where only boundaries are followed.
+    exchange: Option<Arc<Exchange>>,
     /// The request ended with Sync, not with a simple query.
     by_sync: bool,
     copy_in: BytesMut,
@@ -146,15 +149,18 @@ impl Tracker {
         }
     }
 
-    /// From now on only boundaries are followed; what was kept of requests under way is let go of.
-    pub fn keep_nothing(&mut self) {
-        self.keep = Keep::Nothing;
+    /// From now on only boundaries are followed; what was kept of exchanges under way is let go of.
+    pub fn keep_boundaries(&mut self) {
+        self.keep = Keep::Boundaries;
         if let Some(building) = &mut self.building {
             building.request = BytesMut::new();
         }
         for awaiting in &mut self.awaiting {
+            awaiting.exchange = None;
             awaiting.copy_in = BytesMut::new();
         }
+        self.statements = Vec::new();
+        self.rows = RowDigest::default();
     }
 
     /// Bytes that are kept of requests and COPY data that nobody has been handed yet.
@@ -234,18 +240,20 @@ impl Tracker {
 
     fn complete(&mut self, by_sync: bool, steps: &mut Vec<Step>) {
         let Some(Building { begun_ns, request }) = self.building.take() else { return };
-        let exchange = Arc::new(Exchange {
-            session: self.session,
-            sequence: self.sequence,
-            begun_ns,
-            request: request.freeze(),
-            outcome: OnceLock::new(),
+        let exchange = (self.keep != Keep::Boundaries).then(|| {
+            Arc::new(Exchange {
+                session: self.session,
+                sequence: self.sequence,
+                begun_ns,
+                request: request.freeze(),
+                outcome: OnceLock::new(),
+            })
         });
         self.sequence += 1;
-        self.awaiting.push_back(Awaiting { exchange: Arc::clone(&exchange), by_sync, copy_in: BytesMut::new() });
+        self.awaiting.push_back(Awaiting { exchange: exchange.clone(), by_sync, copy_in: BytesMut::new() });
         // Nobody knows the session before its login; what it asked for until then is told after that.
         if self.logged_in {
-            steps.push(Step::Begun(exchange));
+            steps.extend(exchange.map(Step::Begun));
         }
     }
 
@@ -254,7 +262,7 @@ impl Tracker {
         let mut rest = chunk;
         while let Some(piece) = self.server.next(&mut rest)? {
             match piece.tag {
-                b::DATA_ROW | b::COPY_DATA | b::FUNCTION_RESULT => {
+                b::DATA_ROW | b::COPY_DATA | b::FUNCTION_RESULT if self.keep != Keep::Boundaries => {
                     self.rows.piece(piece.payload, piece.first, piece.last);
                 }
                 b::PARSE_COMPLETE => self.parsed += usize::from(piece.last && !self.awaiting.is_empty()),
@@ -305,7 +313,7 @@ impl Tracker {
                     self.last_ended_ns = now_ns;
                     self.statements.clear();
                     steps.push(Step::LoggedIn);
-                    steps.extend(self.awaiting.iter().map(|a| Step::Begun(Arc::clone(&a.exchange))));
+                    steps.extend(self.awaiting.iter().filter_map(|a| a.exchange.clone()).map(Step::Begun));
                 }
             }
             _ => {}
@@ -313,6 +321,9 @@ impl Tracker {
     }
 
     fn statement(&mut self, ended_ns: u64, tag_rows: Option<u64>, error: Option<backend::SqlState>) {
+        if self.keep == Keep::Boundaries {
+            return;
+        }
         let (digest, rows) = self.rows.take();
         // Errors that belong to no exchange (a FATAL on shutdown) have nowhere to go.
         if self.logged_in && !self.awaiting.is_empty() {
@@ -327,7 +338,8 @@ impl Tracker {
         if rows > 0 {
             self.statements.push(StatementOutcome { ended_ns, tag_rows: None, rows, digest, error: None });
         }
-        let Some(Awaiting { exchange, by_sync: _, copy_in }) = self.awaiting.pop_front() else {
+        let Some(Awaiting { exchange: Some(exchange), by_sync: _, copy_in }) = self.awaiting.pop_front() else {
+            // Nothing was asked for, or nobody wants to know what came of it.
             self.status = after;
             return;
         };

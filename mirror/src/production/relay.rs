@@ -147,20 +147,21 @@ pub async fn run(
     thread: usize,
 ) {
     let mirrored = state.mirrored.load(Ordering::Relaxed);
+    let captured = mirrored && production.tap.is_capturing();
     let mut relay = Relay {
         production,
         client,
         worker,
         state,
         stamp: production.tap.stamp(thread),
-        tracker: Tracker::new(state.id, if mirrored { Keep::Requests } else { Keep::Nothing }),
+        tracker: Tracker::new(state.id, if captured { Keep::Requests } else { Keep::Boundaries }),
         startup: Some(startup),
         steps: Vec::new(),
         upstream: Direction::new(),
         downstream: Direction::new(),
         held: false,
         held_since_ns: 0,
-        captured: mirrored,
+        captured,
         kept_bytes: 0,
     };
     let end = if mirrored { relay.forward().await } else { relay.copy().await };
@@ -333,7 +334,7 @@ impl Relay<'_> {
         }
         if self.captured && !tap.is_capturing() {
             self.captured = false;
-            self.tracker.keep_nothing();
+            self.tracker.keep_boundaries();
             tap.kept(self.kept_bytes, 0);
             self.kept_bytes = 0;
         }

@@ -93,7 +93,7 @@ impl Player {
 
     async fn opened(address: &ArmAddress, info: &SessionInfo, prologue: &[Bytes]) -> Result<Self, PlayError> {
         let stream = address.connect(CONNECT_LIMIT).await?;
-        let tracker = Tracker::new(info.id, Keep::Nothing);
+        let tracker = Tracker::new(info.id, Keep::Outcomes);
         let mut player = Self { stream, address: address.clone(), tracker, buffer: vec![0; READ_BYTES] };
         timeout(CONNECT_LIMIT, player.login(&info.startup)).await.map_err(|_| PlayError::Silent(CONNECT_LIMIT))??;
         for request in prologue {

@@ -220,10 +220,25 @@ fn what_is_kept_is_let_go_of_when_nothing_is_kept_any_more() {
     tracker.server(&message(b'G', &[0, 0, 0]), 2, &mut steps).unwrap();
     tracker.client(&message(b'd', &[b'x'; 1000]), 3, &mut steps).unwrap();
     assert_eq!(tracker.kept_bytes(), 1005);
-    tracker.keep_nothing();
+    tracker.keep_boundaries();
     tracker.client(&message(b'd', &[b'x'; 1000]), 4, &mut steps).unwrap();
     assert_eq!(tracker.kept_bytes(), 0);
     tracker.client(&message(b'c', b""), 5, &mut steps).unwrap();
     tracker.server(&[message(b'C', b"COPY 2\0"), ready(b'I')].concat(), 6, &mut steps).unwrap();
     assert!(tracker.is_idle(), "boundaries are followed as before");
+}
+
+#[test]
+fn where_only_boundaries_are_followed_there_are_no_exchanges_and_the_same_boundaries() {
+    let mut tracker = Tracker::new(SessionId(1), Keep::Boundaries);
+    let mut steps = Vec::new();
+    tracker.server(&ready(b'I'), 0, &mut steps).unwrap();
+    tracker.client(&message(b'Q', b"begin\0"), 1, &mut steps).unwrap();
+    assert_eq!((tracker.in_flight(), tracker.is_idle()), (1, false));
+    tracker.server(&[message(b'C', b"BEGIN\0"), ready(b'T')].concat(), 2, &mut steps).unwrap();
+    assert!(tracker.is_idle() && tracker.status().in_block());
+    tracker.client(&[message(b'P', b"\0select\0\0\0"), message(b'S', b"")].concat(), 3, &mut steps).unwrap();
+    tracker.server(&[message(b'1', b""), message(b'D', b"\0\0"), ready(b'I')].concat(), 4, &mut steps).unwrap();
+    assert!(tracker.is_idle() && !tracker.status().in_block());
+    assert!(matches!(&steps[..], [Step::LoggedIn]), "{steps:?}");
 }
