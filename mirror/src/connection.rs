@@ -81,6 +81,11 @@ impl Connection {
                 Err(e) => return Err(e),
             }
         }
+        self.flush().await
+    }
+
+    /// Waits until what was written is with the network.
+    pub async fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(_) => Ok(()),
             Self::Tls(stream) => stream.flush().await,

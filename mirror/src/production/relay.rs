@@ -39,6 +39,8 @@ const LAST_ANSWER_BYTES: usize = 1 << 20;
 const ROUNDS_PER_TURN: u32 = 16;
 /// Kept bytes are told to the tap in steps of this size: small sessions never touch its counter.
 const KEPT_STEP_BYTES: usize = 64 * 1024;
+/// How long a worker may take to read a client's last words.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 /// How often a session looks whether the mirror is draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(250);
 
@@ -101,6 +103,19 @@ impl Direction {
         }
     }
 
+    /// Reads when empty. Whether there are new bytes, or the end of them: an error is an end too, since what came
+    /// before it has to arrive all the same.
+    fn take(&mut self, from: &mut Connection) -> bool {
+        match self.fill(from) {
+            Ok(true) => true,
+            Ok(false) => self.closed,
+            Err(_) => {
+                self.closed = true;
+                true
+            }
+        }
+    }
+
     /// Writes what fits. Whether anything was written.
     fn drain(&mut self, to: &mut Connection) -> io::Result<bool> {
         if self.is_empty() {
@@ -135,6 +150,8 @@ struct Relay<'a> {
     captured: bool,
     /// What the tap has been told of the bytes that the tracker keeps.
     kept_bytes: usize,
+    /// The worker takes nothing any more.
+    worker_deaf: bool,
 }
 
 /// Relays until one side is gone.
@@ -163,6 +180,7 @@ pub async fn run(
         held_since_ns: 0,
         captured,
         kept_bytes: 0,
+        worker_deaf: false,
     };
     let end = if mirrored { relay.forward().await } else { relay.copy().await };
     match end {
@@ -180,6 +198,8 @@ pub async fn run(
         End::Drained => refuse(relay.client, "57P01", "understudy: the mirror is going away; connect again").await,
     }
     relay.close();
+    // What the client said last may still be on its way, encrypted; the worker need not read it.
+    let _ = timeout(FLUSH_LIMIT, relay.worker.flush()).await;
 }
 
 impl Relay<'_> {
@@ -205,7 +225,9 @@ impl Relay<'_> {
             {
                 return End::Drained;
             }
-            self.wait().await;
+            if let Err(end) = self.wait().await {
+                return end;
+            }
         }
     }
 
@@ -214,10 +236,14 @@ impl Relay<'_> {
         let mut moved = false;
         if self.downstream.is_empty() {
             if self.downstream.closed {
-                return Err(End::Worker);
-            }
-            if self.downstream.fill(self.worker).map_err(|_| End::Worker)? {
-                self.look_at_worker()?;
+                // Its last words are with the client's network, or still on the way there, encrypted.
+                if !self.client.wants_write() {
+                    return Err(End::Worker);
+                }
+            } else if self.downstream.take(self.worker) {
+                if !self.downstream.is_empty() {
+                    self.look_at_worker()?;
+                }
                 moved = true;
             }
         }
@@ -256,6 +282,7 @@ impl Relay<'_> {
                 // still goes to the client.
                 Err(_) => {
                     self.upstream.abandon();
+                    self.worker_deaf = true;
                     moved = true;
                 }
             }
@@ -340,8 +367,8 @@ impl Relay<'_> {
         }
     }
 
-    /// Waits until something can move.
-    async fn wait(&mut self) {
+    /// Waits until something can move. What fails while it waits is what was written before and is encrypted.
+    async fn wait(&mut self) -> Result<(), End> {
         let (mut client, mut worker) = (None, None);
         let add = |interest: &mut Option<Interest>, more: Interest| {
             *interest = Some(interest.map_or(more, |i| i.add(more)));
@@ -353,50 +380,54 @@ impl Relay<'_> {
         } else if !self.held {
             add(&mut worker, Interest::WRITABLE);
         }
-        if self.downstream.is_empty() {
-            add(&mut worker, Interest::READABLE);
-        } else {
+        if !self.downstream.is_empty() {
             add(&mut client, Interest::WRITABLE);
+        } else if !self.downstream.closed {
+            add(&mut worker, Interest::READABLE);
         }
         // What was written and waits, encrypted, goes out as soon as the network takes it.
         if self.client.wants_write() {
             add(&mut client, Interest::WRITABLE);
         }
-        if self.worker.wants_write() {
+        if self.worker.wants_write() && !self.worker_deaf {
             add(&mut worker, Interest::WRITABLE);
         }
         let Self { production, client: client_side, worker: worker_side, held, .. } = self;
         let held = *held;
         let ready = async {
-            // A socket that fails is found out by the next read or write.
             let client_ready = async {
-                if let Some(interest) = client {
-                    let _ = client_side.ready(interest).await;
+                match client {
+                    Some(interest) => client_side.ready(interest).await.is_ok(),
+                    None => true,
                 }
             };
             let worker_ready = async {
-                if let Some(interest) = worker {
-                    let _ = worker_side.ready(interest).await;
+                match worker {
+                    Some(interest) => worker_side.ready(interest).await.is_ok(),
+                    None => true,
                 }
             };
             tokio::select! {
-                () = client_ready, if client.is_some() => {}
-                () = worker_ready, if worker.is_some() => {}
-                () = production.gate.opened(), if held => {}
+                ok = client_ready, if client.is_some() => (ok, true),
+                ok = worker_ready, if worker.is_some() => (true, ok),
+                () = production.gate.opened(), if held => (true, true),
             }
         };
-        if production.draining.load(Ordering::SeqCst) {
-            let _ = timeout(DRAIN_LOOK, ready).await;
-            return;
-        }
-        let drained = production.drained.notified();
-        if production.draining.load(Ordering::SeqCst) {
-            return;
-        }
-        tokio::select! {
-            () = ready => {}
-            () = drained => {}
-        }
+        let (client_ok, worker_ok) = if production.draining.load(Ordering::SeqCst) {
+            timeout(DRAIN_LOOK, ready).await.unwrap_or((true, true))
+        } else {
+            let drained = production.drained.notified();
+            if production.draining.load(Ordering::SeqCst) {
+                return Ok(());
+            }
+            tokio::select! {
+                ok = ready => ok,
+                () = drained => (true, true),
+            }
+        };
+        // As with a write: what the worker has said before still goes to the client.
+        self.worker_deaf |= !worker_ok;
+        if client_ok { Ok(()) } else { Err(End::Client) }
     }
 
     /// The client is gone in the middle of an exchange: the worker goes on with it as it would without
@@ -461,19 +492,14 @@ impl Relay<'_> {
                 if self.upstream.closed {
                     return End::Client;
                 }
-                match self.upstream.fill(self.client) {
-                    Ok(read) => moved |= read,
-                    Err(_) => return End::Client,
-                }
+                moved |= self.upstream.take(self.client);
             }
-            if self.downstream.is_empty() {
-                if self.downstream.closed {
+            if self.downstream.is_empty() && self.downstream.closed {
+                if !self.client.wants_write() {
                     return End::Worker;
                 }
-                match self.downstream.fill(self.worker) {
-                    Ok(read) => moved |= read,
-                    Err(_) => return End::Worker,
-                }
+            } else if self.downstream.is_empty() {
+                moved |= self.downstream.take(self.worker);
             }
             match (self.upstream.drain(self.worker), self.downstream.drain(self.client)) {
                 (Ok(up), Ok(down)) => moved |= up || down,
@@ -490,7 +516,9 @@ impl Relay<'_> {
             if self.production.draining.load(Ordering::SeqCst) {
                 return End::Drained;
             }
-            self.wait().await;
+            if let Err(end) = self.wait().await {
+                return end;
+            }
         }
     }
 }

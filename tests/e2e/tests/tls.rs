@@ -3,7 +3,7 @@
 
 #![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
 
-use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, process::Stdio, sync::Arc};
+use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{
@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use understudy_e2e::{
     child::{Running, start},
     turn::{Turn, take_turn},
+    wire::query,
 };
 use understudy_harness::{Cluster, server_account, wait_until};
 
@@ -73,7 +74,7 @@ impl Stage {
     async fn set() -> Self {
         let turn = take_turn().await;
         let worker = Cluster::builder()
-            .hba("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+            .hba("local all all trust\nhost all bob 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
             .setting("listen_addresses", "localhost")
             .start()
             .await;
@@ -90,6 +91,7 @@ impl Stage {
             "ALTER SYSTEM SET ssl = on",
             "SELECT pg_reload_conf()",
             "CREATE ROLE ann LOGIN PASSWORD 'secret'",
+            "CREATE ROLE bob LOGIN",
         ];
         for statement in statements {
             client.batch_execute(statement).await.expect(statement);
@@ -260,7 +262,10 @@ async fn handshake(papers: &Papers, stream: TcpStream, protocol: Option<&[u8]>) 
 
 type Encrypted = tokio_rustls::client::TlsStream<TcpStream>;
 
-const STARTUP: &[u8] = b"\0\0\0\x24\0\x03\0\0user\0ann\0database\0postgres\0\0";
+const STARTUP: &[u8] = b"\0\0\0\x24\0\x03\0\0user\0bob\0database\0postgres\0\0";
+const LARGE_BYTES: usize = 64 << 20;
+/// More than the sockets between hold.
+const SLOW_BYTES: usize = 16 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_may_speak_tls_without_asking_when_it_names_the_protocol() {
@@ -309,4 +314,38 @@ fn replace(from: &str, to: &str) {
     let beside = format!("{to}.new");
     fs::copy(from, &beside).expect("a copy");
     fs::rename(beside, Path::new(to)).expect("in its place");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reader_gets_the_last_words_of_a_server_that_has_closed_the_connection() {
+    let stage = Stage::set().await;
+    let both = format!("{}workerTls: {{ mode: require }}\n", stage.papers.clients("mirror", ""));
+    let (mirror, address) = stage.mirror(&both).await;
+    let stream = TcpStream::connect(address).await.expect("a connection");
+    let mut stream = handshake(&stage.papers, stream, Some(b"postgresql")).await.expect("TLS");
+    stream.write_all(STARTUP).await.expect("a startup packet");
+    let large = query(&format!("SELECT repeat('y', {LARGE_BYTES})"));
+    let end = query("SELECT pg_terminate_backend(pg_backend_pid())");
+    stream.write_all(&[large, end].concat()).await.expect("two requests");
+    let client = stage.worker.connect().await;
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'bob' AND wait_event = 'ClientWrite'";
+    // Its server waits for it: all that lies between is full.
+    wait_until("nobody reads", || async {
+        client.query_one(sessions, &[]).await.expect("a count").get::<_, i64>(0) == 1
+    })
+    .await;
+    let mut said = Vec::new();
+    let mut buffer = vec![0; 1 << 14];
+    // The connection may end without a goodbye of TLS; what came before counts.
+    while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+        said.extend_from_slice(buffer.split_at(read).0);
+        // Slower than the mirror all along the last stretch, so that its last words find no room.
+        if said.len() > LARGE_BYTES - SLOW_BYTES {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    assert!(said.len() > LARGE_BYTES, "{} bytes came", said.len());
+    let last = said.split_at(said.len().saturating_sub(400)).1;
+    assert!(last.windows(5).any(|code| code == b"57P01"), "{}", String::from_utf8_lossy(last));
+    drop(mirror);
 }
