@@ -3,6 +3,7 @@
 
 use std::io;
 
+use rustls::pki_types::CertificateDer;
 use tokio::io::Interest;
 
 use crate::{stream::Stream, tls::TlsStream};
@@ -17,6 +18,14 @@ pub enum Connection {
 }
 
 impl Connection {
+    /// The certificate that the other side has shown.
+    pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.peer_certificate(),
+        }
+    }
+
     /// Reads what is there; 0 at the end.
     pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {

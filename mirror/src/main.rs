@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use understudy_crds::{
     condition::ArmRole,
     labels::BASELINE,
-    mirror_config::{ClientTlsConfig, MirrorArm, MirrorConfig, SslMode, TlsVersion, WorkerTlsConfig},
+    mirror_config::{ClientTlsConfig, MirrorArm, MirrorConfig, TlsVersion, WorkerTlsConfig},
     status::ShadowExperimentStatus,
 };
 use understudy_mirror::{
@@ -238,9 +238,6 @@ fn client_tls(config: &ClientTlsConfig) -> ClientTlsFiles {
 
 fn worker_tls(config: &WorkerTlsConfig) -> Result<WorkerTlsFiles, MainError> {
     let wrong = |what: &str| Err(MainError::Usage(format!("workerTls: {what}")));
-    if matches!(config.mode, SslMode::VerifyCa | SslMode::VerifyFull) && config.authorities.is_none() {
-        return wrong("a mode that verifies needs `authorities`");
-    }
     let identity = match (&config.certificate, &config.key) {
         (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
         (None, None) => None,

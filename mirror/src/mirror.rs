@@ -127,7 +127,7 @@ pub struct Mirror {
     observing: Mutex<Option<(Observing, u64)>>,
     stop: watch::Sender<bool>,
     production_threads: Mutex<Vec<thread::JoinHandle<()>>>,
-    shadow_threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    other_threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
 impl Mirror {
@@ -165,15 +165,16 @@ impl Mirror {
                 }
             })?
         };
-        let renewing = {
+        let mut other_threads = vec![shadow];
+        if settings.client_tls.is_some() {
             let (ingest, production) = (Arc::clone(&ingest), Arc::clone(&production));
-            thread::Builder::new().name("certificates".to_owned()).spawn(move || {
+            other_threads.push(thread::Builder::new().name("certificates".to_owned()).spawn(move || {
                 while !ingest.stop.load(Ordering::Relaxed) {
                     renew(&production);
                     thread::park_timeout(CERTIFICATE_LOOK);
                 }
-            })?
-        };
+            })?);
+        }
         let production_threads = listener::start(listener, &production, &stopped, DRAIN_LIMIT)?;
         Ok(Arc::new(Self {
             address,
@@ -185,7 +186,7 @@ impl Mirror {
             observing: Mutex::default(),
             stop,
             production_threads: Mutex::new(production_threads),
-            shadow_threads: Mutex::new(vec![shadow, renewing]),
+            other_threads: Mutex::new(other_threads),
         }))
     }
 
@@ -225,7 +226,7 @@ impl Mirror {
                 shared.lose("the arm's thread panicked");
             }
         })?;
-        lock(&self.shadow_threads).push(thread);
+        lock(&self.other_threads).push(thread);
         Ok(())
     }
 
@@ -380,7 +381,7 @@ impl Mirror {
             let _ = thread.join();
         }
         self.ingest.stop.store(true, Ordering::Relaxed);
-        for thread in lock(&self.shadow_threads).drain(..) {
+        for thread in lock(&self.other_threads).drain(..) {
             thread.thread().unpark();
             let _ = thread.join();
         }

@@ -17,6 +17,8 @@ use tokio::io::Interest;
 
 use crate::{stream::Stream, wire::encode};
 
+pub mod verify;
+
 /// Whom we take for the server, and who we are for it.
 #[derive(Clone)]
 pub struct TlsClient {

@@ -59,6 +59,9 @@ pub enum CertificateError {
     /// Certificate and key do not fit, or are of a kind that can't be used.
     #[error("the certificate and its key can't be used: {0}")]
     Unusable(#[from] rustls::Error),
+    /// A mode that verifies has nobody to trust.
+    #[error("verify-ca and verify-full need `authorities`")]
+    NoAuthorities,
     /// The authorities can't be used.
     #[error("the authorities can't be used: {0}")]
     Authorities(#[from] VerifierBuilderError),

@@ -4,17 +4,18 @@
 //! wait only when nothing moves. Neither direction waits for the other.
 
 use std::{
-    io,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use tokio::{
-    io::Interest,
-    task::yield_now,
-    time::{Instant, timeout},
-};
+use tokio::{task::yield_now, time::timeout};
 
+mod copy;
+mod direction;
+mod last_answer;
+mod wait;
+
+use self::direction::Direction;
 use super::{
     session::{Production, SessionState, refuse},
     tap::Stamp,
@@ -28,13 +29,6 @@ use crate::{
     wire::{frame::FrameError, startup::Startup},
 };
 
-const BUFFER_BYTES: usize = 16 * 1024;
-/// How long the answer to a client that has vanished is waited for, so that its outcome is known. The
-/// worker has been told that the client is gone, so it works on for exactly as long as it would have.
-const LAST_ANSWER_LIMIT: Duration = Duration::from_secs(3600);
-/// How much of it is read: an outcome is short. Rows beyond it nobody wants, and the worker gives them
-/// up as it would have when it finds that nobody takes them.
-const LAST_ANSWER_BYTES: usize = 1 << 20;
 /// After so many rounds in which something moved, the thread's other sessions get their turn.
 const ROUNDS_PER_TURN: u32 = 16;
 /// Kept bytes are told to the tap in steps of this size: small sessions never touch its counter.
@@ -57,79 +51,6 @@ enum End {
     WorkerMalformed(FrameError),
     /// The mirror is going away.
     Drained,
-}
-
-struct Direction {
-    buffer: Box<[u8]>,
-    start: usize,
-    end: usize,
-    closed: bool,
-    /// When the bytes in the buffer were read, ns.
-    read_ns: u64,
-}
-
-impl Direction {
-    fn new() -> Self {
-        Self { buffer: vec![0; BUFFER_BYTES].into_boxed_slice(), start: 0, end: 0, closed: false, read_ns: 0 }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.start == self.end
-    }
-
-    /// Its reader is gone: what is left has no use, and nothing more is taken.
-    fn abandon(&mut self) {
-        self.start = self.end;
-        self.closed = true;
-    }
-
-    fn pending(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
-    }
-
-    /// Reads when empty. Whether there are new bytes.
-    fn fill(&mut self, from: &mut Connection) -> io::Result<bool> {
-        match from.try_read(&mut self.buffer) {
-            Ok(0) => {
-                self.closed = true;
-                Ok(false)
-            }
-            Ok(read) => {
-                (self.start, self.end) = (0, read);
-                Ok(true)
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// Reads when empty. Whether there are new bytes, or the end of them: an error is an end too, since what came
-    /// before it has to arrive all the same.
-    fn take(&mut self, from: &mut Connection) -> bool {
-        match self.fill(from) {
-            Ok(true) => true,
-            Ok(false) => self.closed,
-            Err(_) => {
-                self.closed = true;
-                true
-            }
-        }
-    }
-
-    /// Writes what fits. Whether anything was written.
-    fn drain(&mut self, to: &mut Connection) -> io::Result<bool> {
-        if self.is_empty() {
-            return Ok(false);
-        }
-        match to.try_write(self.pending()) {
-            Ok(written) => {
-                self.start += written;
-                Ok(written > 0)
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(e) => Err(e),
-        }
-    }
 }
 
 struct Relay<'a> {
@@ -367,158 +288,12 @@ impl Relay<'_> {
         }
     }
 
-    /// Waits until something can move. What fails while it waits is what was written before and is encrypted.
-    async fn wait(&mut self) -> Result<(), End> {
-        let (mut client, mut worker) = (None, None);
-        let add = |interest: &mut Option<Interest>, more: Interest| {
-            *interest = Some(interest.map_or(more, |i| i.add(more)));
-        };
-        if self.upstream.is_empty() {
-            if !self.upstream.closed {
-                add(&mut client, Interest::READABLE);
-            }
-        } else if !self.held {
-            add(&mut worker, Interest::WRITABLE);
-        }
-        if !self.downstream.is_empty() {
-            add(&mut client, Interest::WRITABLE);
-        } else if !self.downstream.closed {
-            add(&mut worker, Interest::READABLE);
-        }
-        // What was written and waits, encrypted, goes out as soon as the network takes it.
-        if self.client.wants_write() {
-            add(&mut client, Interest::WRITABLE);
-        }
-        if self.worker.wants_write() && !self.worker_deaf {
-            add(&mut worker, Interest::WRITABLE);
-        }
-        let Self { production, client: client_side, worker: worker_side, held, .. } = self;
-        let held = *held;
-        let ready = async {
-            let client_ready = async {
-                match client {
-                    Some(interest) => client_side.ready(interest).await.is_ok(),
-                    None => true,
-                }
-            };
-            let worker_ready = async {
-                match worker {
-                    Some(interest) => worker_side.ready(interest).await.is_ok(),
-                    None => true,
-                }
-            };
-            tokio::select! {
-                ok = client_ready, if client.is_some() => (ok, true),
-                ok = worker_ready, if worker.is_some() => (true, ok),
-                () = production.gate.opened(), if held => (true, true),
-            }
-        };
-        let (client_ok, worker_ok) = if production.draining.load(Ordering::SeqCst) {
-            timeout(DRAIN_LOOK, ready).await.unwrap_or((true, true))
-        } else {
-            let drained = production.drained.notified();
-            if production.draining.load(Ordering::SeqCst) {
-                return Ok(());
-            }
-            tokio::select! {
-                ok = ready => ok,
-                () = drained => (true, true),
-            }
-        };
-        // As with a write: what the worker has said before still goes to the client.
-        self.worker_deaf |= !worker_ok;
-        if client_ok { Ok(()) } else { Err(End::Client) }
-    }
-
-    /// The client is gone in the middle of an exchange: the worker goes on with it as it would without
-    /// a mirror, and its outcome decides what the arms have to do.
-    async fn last_answer(&mut self) {
-        if self.held {
-            self.upstream.abandon();
-        }
-        let until = Instant::now() + LAST_ANSWER_LIMIT;
-        let (mut read_bytes, mut told) = (0, false);
-        while self.tracker.in_flight() > 0 && !self.downstream.closed && read_bytes < LAST_ANSWER_BYTES {
-            // What the client had sent still goes to the worker; then it learns that this was all. It
-            // would otherwise wait for more, and keep its locks.
-            let mut moved = self.upstream.drain(self.worker).unwrap_or_else(|_| {
-                self.upstream.abandon();
-                true
-            });
-            if self.upstream.is_empty() && !told {
-                self.worker.shutdown_write();
-                told = true;
-            }
-            self.downstream.start = self.downstream.end;
-            match self.downstream.fill(self.worker) {
-                Ok(true) => {
-                    read_bytes += self.downstream.end;
-                    moved = true;
-                    if self.look_at_worker().is_err() {
-                        return;
-                    }
-                }
-                Ok(false) => {}
-                Err(_) => return,
-            }
-            if moved || self.downstream.closed {
-                continue;
-            }
-            if Instant::now() > until || self.production.draining.load(Ordering::SeqCst) {
-                return;
-            }
-            let interest =
-                if self.upstream.is_empty() { Interest::READABLE } else { Interest::READABLE.add(Interest::WRITABLE) };
-            // The time-out is for the look at the drain.
-            let _ = timeout(DRAIN_LOOK, self.worker.ready(interest)).await;
-        }
-    }
-
     fn close(&mut self) {
         let now_ns = self.stamp.as_ref().map_or_else(crate::clock::now_ns, Stamp::begin);
         self.tracker.broken(now_ns, &mut self.steps);
         self.after_look();
         if self.startup.is_none() {
             self.production.tap.push(Event::SessionClosed(self.state.id));
-        }
-    }
-
-    /// Forwards what is not mirrored, without a look.
-    async fn copy(&mut self) -> End {
-        let mut rounds = 0_u32;
-        loop {
-            let mut moved = false;
-            if self.upstream.is_empty() {
-                if self.upstream.closed {
-                    return End::Client;
-                }
-                moved |= self.upstream.take(self.client);
-            }
-            if self.downstream.is_empty() && self.downstream.closed {
-                if !self.client.wants_write() {
-                    return End::Worker;
-                }
-            } else if self.downstream.is_empty() {
-                moved |= self.downstream.take(self.worker);
-            }
-            match (self.upstream.drain(self.worker), self.downstream.drain(self.client)) {
-                (Ok(up), Ok(down)) => moved |= up || down,
-                (Err(_), _) => return End::Worker,
-                (_, Err(_)) => return End::Client,
-            }
-            if moved {
-                rounds = rounds.wrapping_add(1);
-                if rounds.is_multiple_of(ROUNDS_PER_TURN) {
-                    yield_now().await;
-                }
-                continue;
-            }
-            if self.production.draining.load(Ordering::SeqCst) {
-                return End::Drained;
-            }
-            if let Err(end) = self.wait().await {
-                return end;
-            }
         }
     }
 }

@@ -246,10 +246,7 @@ pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
             if worker.write_all(&packet).await.is_err() {
                 return;
             }
-            let shown = match &worker {
-                Connection::Plain(_) => None,
-                Connection::Tls(stream) => stream.peer_certificate(),
-            };
+            let shown = worker.peer_certificate();
             if shown.is_some() && shown != certificate.as_ref() {
                 match login::pass(&mut client, &mut worker).await {
                     Ok(()) => {}

@@ -3,13 +3,10 @@
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::{
-    CertificateError as Invalid, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, IpAddr, Ipv4Addr, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
+    ClientConfig,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier},
+    crypto::ring,
+    pki_types::{IpAddr, Ipv4Addr, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
 use tokio::time::timeout;
 use understudy_crds::mirror_config::SslMode;
@@ -18,7 +15,7 @@ use super::client_tls::{CertificateError, authorities, certificates};
 use crate::{
     connection::Connection,
     stream::{Address, Stream},
-    tls::{TlsClient, TlsError, TlsStream, is_offered},
+    tls::{TlsClient, TlsError, TlsStream, is_offered, verify::Lenient},
 };
 
 /// How TLS to the worker is set up.
@@ -81,16 +78,13 @@ impl Worker {
 fn config(mode: SslMode, files: &WorkerTlsFiles) -> Result<ClientConfig, CertificateError> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
-    let anybody = || Arc::new(Anybody(Arc::clone(&provider)));
     let verifier: Arc<dyn ServerCertVerifier> = match (mode, &files.authorities) {
-        (SslMode::Prefer | SslMode::Require, _) => anybody(),
-        (SslMode::VerifyCa | SslMode::VerifyFull, None) => {
-            return Err(Error::General("a mode that verifies needs authorities".to_owned()).into());
-        }
+        (SslMode::Prefer | SslMode::Require, _) => Arc::new(Lenient::anybody(provider)),
+        (SslMode::VerifyCa | SslMode::VerifyFull, None) => return Err(CertificateError::NoAuthorities),
         (SslMode::VerifyCa | SslMode::VerifyFull, Some(path)) => {
             let roots = Arc::new(authorities(path)?);
             let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?;
-            if mode == SslMode::VerifyFull { verifier } else { Arc::new(AnyName(verifier)) }
+            if mode == SslMode::VerifyFull { verifier } else { Arc::new(Lenient::any_name(verifier, provider)) }
         }
     };
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
@@ -102,88 +96,4 @@ fn config(mode: SslMode, files: &WorkerTlsFiles) -> Result<ClientConfig, Certifi
             builder.with_client_auth_cert(certificates(certificate)?, key)?
         }
     })
-}
-
-/// Takes any certificate, as `sslmode=prefer` and `require` do; who holds it must still prove that.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Takes any certificate of our authorities, whatever name is in it, as `sslmode=verify-ca` does.
-#[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
-
-impl ServerCertVerifier for AnyName {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        chain: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        // The chain is verified before the name is looked at.
-        match self.0.verify_server_cert(certificate, chain, name, ocsp, now) {
-            Err(Error::InvalidCertificate(Invalid::NotValidForName | Invalid::NotValidForNameContext { .. })) => {
-                Ok(ServerCertVerified::assertion())
-            }
-            other => other,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
 }

@@ -140,6 +140,10 @@ impl Planner<'_> {
             let note = self.draft.why(phase);
             self.actions.push(Action::Say(Saying { warning, reason: format!("{phase:?}"), note }));
         }
+        if let Some(note) = self.draft.newly_reverted() {
+            let reason = format!("{:?}", ConditionReason::PromotionReverted);
+            self.actions.push(Action::Say(Saying { warning: true, reason, note }));
+        }
         Plan { actions: std::mem::take(&mut self.actions), status: Some(self.draft.finish(world)), again }
     }
 

@@ -153,6 +153,16 @@ impl Draft {
         self.rollout = Some(status);
     }
 
+    /// Why a rollout was taken back, where that is not known yet.
+    pub fn newly_reverted(&self) -> Option<String> {
+        let reverted = |conditions: &[Condition]| {
+            let is =
+                |c: &&Condition| c.type_ == ConditionType::Promoted && c.reason == ConditionReason::PromotionReverted;
+            conditions.iter().find(is).map(|condition| condition.message.clone())
+        };
+        reverted(&self.conditions).filter(|_| reverted(&self.before.conditions).is_none())
+    }
+
     /// Whether a rollout is under way.
     pub fn rolling(&self) -> bool {
         self.rolling

@@ -19,7 +19,6 @@ pub mod leftovers;
 pub mod lsn;
 pub mod parameters;
 pub mod place;
-mod prefer_tls;
 pub mod preflight;
 pub mod process;
 pub mod promotion;

@@ -155,10 +155,17 @@ impl Experiments {
         let experiment = self.get(name).await?;
         let verdict = experiment.status.as_ref().and_then(|status| status.verdict.clone());
         let wins = verdict.as_ref().is_some_and(|verdict| verdict.outcome == Outcome::Better);
-        let judged = verdict.and_then(|verdict| verdict.candidate);
-        let refuse = |what: &str| UserError::new(ErrorKind::InvalidField, Side::Document, what).nothing_changed();
+        let judged = verdict.as_ref().and_then(|verdict| verdict.candidate.clone());
+        let refuse = |what: &str| {
+            let error = UserError::new(ErrorKind::InvalidField, Side::Document, what).nothing_changed();
+            match &verdict {
+                Some(verdict) => error.fact("verdict", format!("{:?}: {}", verdict.outcome, verdict.message)),
+                None => error,
+            }
+        };
         let Some(chosen) = candidate.or_else(|| judged.clone()) else {
-            return Err(refuse("no candidate has been judged yet").remedy("name one with --candidate, and --force"));
+            let why = if verdict.is_some() { "the verdict names no winner" } else { "there is no verdict yet" };
+            return Err(refuse(why).remedy("wait for a verdict, or name a candidate with --candidate and --force"));
         };
         if !experiment.spec.candidates.iter().any(|candidate| candidate.name == chosen) {
             return Err(refuse("the experiment has no such candidate").fact("candidate", &chosen));

@@ -378,7 +378,12 @@ fn a_promotion_is_asked_for_written_down_driven_and_measured() {
     assert!(told(&measuring).starts_with("Promoted Later\n  RouteDirect"), "{}", told(&measuring));
     record.stage = Stage::TakenBack;
     record.reason = Some("events-1: no".into());
-    let back = plan(&with(&asked, &record), &settings()).status.unwrap();
+    let mut world = with(&asked, &record);
+    let warning = "Say !PromotionReverted: idx was taken back from all workers: events-1: no";
+    assert!(told(&world).contains(warning), "{}", told(&world));
+    let back = plan(&world, &settings()).status.unwrap();
+    world.experiment.status = Some(back.clone());
+    assert!(!told(&world).contains("!PromotionReverted"), "said once: {}", told(&world));
     let promoted = back.conditions.iter().find(|c| c.type_ == ConditionType::Promoted).unwrap();
     assert_eq!((back.phase, promoted.reason), (Phase::Concluded, ConditionReason::PromotionReverted));
 }

@@ -4,16 +4,18 @@
 //! `pg_hba.conf` has entries of its own for replication, and only the server can judge them. The
 //! first answer to a start-up message tells: a request to authenticate (or none needed), or a refusal.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpStream, UnixStream},
+use understudy_crds::mirror_config::SslMode;
+use understudy_mirror::{
+    connection::Connection,
+    production::worker::{Worker as Reach, WorkerTlsFiles},
+    stream::Address,
+    tls::TlsError,
 };
 
 use super::{
     facts::WorkerFacts,
-    prefer_tls::encrypted,
     preflight::{Fields, Needs, STATEFUL_SET, problems},
     worker::Worker,
 };
@@ -62,19 +64,23 @@ async fn check_replication(worker: &Worker, fields: Fields) -> Result<(), UserEr
     }
 }
 
-/// Why our user may not replicate; `None` when it may. Asked as `pg_basebackup` will: over TLS first.
-async fn refusal(worker: &Worker) -> std::io::Result<Option<String>> {
+/// Why our user may not replicate; `None` when it may. Asked as `pg_basebackup` will, whose `sslmode` is
+/// `prefer`: over TLS first where the worker offers it, then in plain text.
+async fn refusal(worker: &Worker) -> io::Result<Option<String>> {
     let target = worker.target();
-    if target.host.starts_with('/') {
-        return ask(UnixStream::connect(worker.label()).await?, &target.user).await;
-    }
-    let connect = || TcpStream::connect((target.host.as_str(), worker.port()));
-    if let Ok(Some(stream)) = encrypted(connect().await?).await
-        && let Ok(None) = ask(stream, &target.user).await
+    let address = Address::new(&target.host, worker.port());
+    let preferred = WorkerTlsFiles { mode: SslMode::Prefer, authorities: None, identity: None };
+    if let Ok(reach) = Reach::new(address.clone(), &preferred)
+        && let Ok(encrypted @ Connection::Tls(_)) = reach.connect(LIMIT).await
+        && let Ok(None) = ask(encrypted, &target.user).await
     {
         return Ok(None);
     }
-    ask(connect().await?, &target.user).await
+    let plain = Reach::from(address).connect(LIMIT).await.map_err(|error| match error {
+        TlsError::Connection(error) => error,
+        other => io::Error::other(other),
+    })?;
+    ask(plain, &target.user).await
 }
 
 fn hba_remedy(user: &str, host: &str, fields: Fields) -> String {
@@ -90,15 +96,19 @@ fn hba_remedy(user: &str, host: &str, fields: Fields) -> String {
 }
 
 /// The server's refusal, or `None` when it wants to go on.
-async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, user: &str) -> std::io::Result<Option<String>> {
-    stream.write_all(&start_up(user)).await?;
-    let kind = stream.read_u8().await?;
-    let length = stream.read_u32().await?;
-    if kind != b'E' {
+async fn ask(mut worker: Connection, user: &str) -> io::Result<Option<String>> {
+    worker.write_all(&start_up(user)).await?;
+    let (mut kind, mut length) = ([0], [0; 4]);
+    if !worker.read_exactly(&mut kind).await? || !worker.read_exactly(&mut length).await? {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if kind != *b"E" {
         return Ok(None);
     }
-    let mut body = Vec::new();
-    stream.take(u64::from(length.saturating_sub(4).min(LONGEST_ANSWER_BYTES))).read_to_end(&mut body).await?;
+    let length_bytes = u32::from_be_bytes(length).saturating_sub(4).min(LONGEST_ANSWER_BYTES);
+    let mut body = vec![0; usize::try_from(length_bytes).unwrap_or_default()];
+    // What is missing is zeros, and no part of a message.
+    worker.read_exactly(&mut body).await?;
     Ok(Some(message_in(&body)))
 }
 
