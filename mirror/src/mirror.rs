@@ -221,6 +221,7 @@ impl Mirror {
             shift_ns: u64::try_from(shift.as_nanos()).unwrap_or(u64::MAX),
         };
         let thread = thread::Builder::new().name(format!("arm-{name}")).spawn(move || {
+            arm::yield_to_production();
             let run = std::panic::AssertUnwindSafe(|| arm::driver::run(&shared, start));
             if std::panic::catch_unwind(run).is_err() {
                 shared.lose("the arm's thread panicked");

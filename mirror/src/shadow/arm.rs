@@ -200,6 +200,20 @@ impl ArmShared {
     }
 }
 
+/// How nice an arm's thread is to others: enough that production's threads go first where processors are short,
+/// and not so much that an arm never catches up.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 5;
+
+/// Lets production's threads go before the calling thread, as far as the system has a way.
+pub fn yield_to_production() {
+    // Elsewhere a process is nice as a whole. Linux counts it for each thread.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::warn!(%error, "the arm's thread runs with production's priority");
+    }
+}
+
 /// A count as it stands in the status.
 pub fn to_i64(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{sync::mpsc, task::LocalSet, time};
+use tokio::{sync::mpsc, time};
 use understudy_crds::condition::{ArmState, DivergenceKind, SkipReason};
 
 use super::{ArmEvent, ArmShared, lock};
@@ -64,12 +64,18 @@ pub fn run(shared: &Arc<ArmShared>, start: Start) {
         Ok(runtime) => runtime,
         Err(error) => return shared.lose(&format!("no runtime for the arm: {error}")),
     };
-    let local = LocalSet::new();
-    local.block_on(&runtime, async { Driver::new(shared, start).run().await });
+    // A task like its players: whoever wakes the future that a runtime blocks on pays a system call for it.
+    let shared = Arc::clone(shared);
+    let driver = runtime.spawn(async move { Driver::new(shared, start).run().await });
+    if let Err(error) = runtime.block_on(driver)
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
 }
 
-struct Driver<'a> {
-    shared: &'a Arc<ArmShared>,
+struct Driver {
+    shared: Arc<ArmShared>,
     address: ArmAddress,
     order: Order,
     shift_ns: u64,
@@ -83,8 +89,8 @@ struct Driver<'a> {
     known_ns: u64,
 }
 
-impl<'a> Driver<'a> {
-    fn new(shared: &'a Arc<ArmShared>, start: Start) -> Self {
+impl Driver {
+    fn new(shared: Arc<ArmShared>, start: Start) -> Self {
         let Start { address, seeds, committed, shift_ns } = start;
         // At most one job a session is under way, so the channel holds no more than there are sessions.
         let (report, done) = mpsc::unbounded_channel();
@@ -134,7 +140,7 @@ impl<'a> Driver<'a> {
         let (jobs, receiver) = mpsc::channel(1);
         self.players.insert(info.id, jobs);
         let player = play_session(self.address.clone(), Arc::clone(info), prologue, receiver, self.report.clone());
-        tokio::task::spawn_local(player);
+        tokio::spawn(player);
     }
 
     async fn run(mut self) {
@@ -283,7 +289,7 @@ impl<'a> Driver<'a> {
 
     fn publish(&self) {
         let oldest_ns = self.order.oldest_ns();
-        let shared = self.shared;
+        let shared = &self.shared;
         shared.outstanding.store(self.order.outstanding() as u64, Ordering::Relaxed);
         shared.oldest_ns.store(oldest_ns.unwrap_or(u64::MAX), Ordering::Relaxed);
         // What was played early is recorded when production is done with it.
