@@ -233,16 +233,16 @@ impl Relay<'_> {
             0 => now_ns,
             since_ns => since_ns,
         };
-        let chunk = self.upstream.buffer.get(self.upstream.start..self.upstream.end).unwrap_or_default();
-        let looked = self.tracker.client(chunk, now_ns, &mut self.steps).map_err(End::ClientMalformed);
+        let looked =
+            self.tracker.client(self.upstream.pending(), now_ns, &mut self.steps).map_err(End::ClientMalformed);
         self.after_look();
         looked
     }
 
     fn look_at_worker(&mut self) -> Result<(), End> {
         let now_ns = self.stamp.as_ref().map_or_else(crate::clock::now_ns, Stamp::begin);
-        let chunk = self.downstream.buffer.get(self.downstream.start..self.downstream.end).unwrap_or_default();
-        let looked = self.tracker.server(chunk, now_ns, &mut self.steps).map_err(End::WorkerMalformed);
+        let looked =
+            self.tracker.server(self.downstream.pending(), now_ns, &mut self.steps).map_err(End::WorkerMalformed);
         self.after_look();
         looked
     }

@@ -36,10 +36,10 @@ impl Relay<'_> {
                 self.worker.shutdown_write();
                 told = true;
             }
-            self.downstream.start = self.downstream.end;
+            self.downstream.discard();
             match self.downstream.fill(self.worker) {
                 Ok(true) => {
-                    read_bytes += self.downstream.end;
+                    read_bytes += self.downstream.pending().len();
                     moved = true;
                     if self.look_at_worker().is_err() {
                         return;
