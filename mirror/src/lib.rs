@@ -5,6 +5,7 @@
 //! the control plane holds.
 
 pub mod admin;
+pub mod buffer;
 pub mod capture;
 pub mod clock;
 pub mod connection;

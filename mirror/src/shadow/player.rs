@@ -11,6 +11,7 @@ use tokio::{
 
 use super::{arm::address::ArmAddress, entry::Entry};
 use crate::{
+    buffer::Lent,
     capture::{
         exchange::{Exchange, Outcome, SessionInfo, is_circumstance},
         tracker::{Keep, Step, Tracker},
@@ -29,7 +30,7 @@ use crate::{
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// No answer from an arm takes longer than this beyond what production took.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
-const READ_BYTES: usize = 64 * 1024;
+const LOGIN_BYTES: usize = 8 * 1024;
 /// An arm that is behind still has sessions that production has closed: so long a new one waits for its place.
 const PLACE_LIMIT: Duration = Duration::from_secs(60);
 const PLACE_LOOK: Duration = Duration::from_millis(100);
@@ -74,7 +75,6 @@ pub struct Player {
     stream: Connection,
     address: ArmAddress,
     tracker: Tracker,
-    buffer: Vec<u8>,
 }
 
 impl Player {
@@ -94,7 +94,7 @@ impl Player {
     async fn opened(address: &ArmAddress, info: &SessionInfo, prologue: &[Bytes]) -> Result<Self, PlayError> {
         let stream = address.connect(CONNECT_LIMIT).await?;
         let tracker = Tracker::new(info.id, Keep::Outcomes);
-        let mut player = Self { stream, address: address.clone(), tracker, buffer: vec![0; READ_BYTES] };
+        let mut player = Self { stream, address: address.clone(), tracker };
         timeout(CONNECT_LIMIT, player.login(&info.startup)).await.map_err(|_| PlayError::Silent(CONNECT_LIMIT))??;
         for request in prologue {
             let outcome = player.exchange(request, &Bytes::new(), None, ANSWER_LIMIT).await?;
@@ -109,8 +109,9 @@ impl Player {
         self.stream.write_all(&encode::startup(startup)).await?;
         let mut steps = Vec::new();
         loop {
-            let read = self.stream.read(&mut self.buffer).await?;
-            let chunk = self.buffer.get(..read).unwrap_or_default();
+            let mut buffer = vec![0; LOGIN_BYTES];
+            let read = self.stream.read(&mut buffer).await?;
+            let chunk = buffer.get(..read).unwrap_or_default();
             if chunk.is_empty() {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
@@ -184,8 +185,7 @@ impl Player {
         limit: Duration,
     ) -> Result<Outcome, PlayError> {
         let (address, key) = (&self.address, self.tracker.backend_key.clone());
-        let mut running =
-            std::pin::pin!(Self::run(&mut self.stream, &mut self.tracker, &mut self.buffer, request, copy_in));
+        let mut running = std::pin::pin!(Self::run(&mut self.stream, &mut self.tracker, request, copy_in));
         if let Some(after) = cancel_after {
             match timeout(after, &mut running).await {
                 Ok(ended) => return Ok(ended?.outcome.get().cloned().unwrap_or_default()),
@@ -201,7 +201,6 @@ impl Player {
     async fn run(
         stream: &mut Connection,
         tracker: &mut Tracker,
-        buffer: &mut [u8],
         request: &Bytes,
         copy_in: &Bytes,
     ) -> Result<Arc<Exchange>, PlayError> {
@@ -221,7 +220,8 @@ impl Player {
                     Err(e) => return Err(e.into()),
                 }
             }
-            match stream.try_read(buffer) {
+            let mut buffer = Lent::borrow();
+            match stream.try_read(&mut buffer) {
                 Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
                 Ok(read) => {
                     tracker.server(buffer.get(..read).unwrap_or_default(), now_ns(), &mut steps)?;
@@ -238,6 +238,7 @@ impl Player {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Err(e.into()),
             }
+            drop(buffer);
             let interest =
                 if unsent.is_empty() { Interest::READABLE } else { Interest::READABLE.add(Interest::WRITABLE) };
             stream.ready(interest).await?;

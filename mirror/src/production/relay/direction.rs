@@ -1,39 +1,16 @@
 //! One direction of a session: bytes that were read on one side and not yet written to the other. It does not
 //! look at them.
 //!
-//! Its buffer is lent by the thread for as long as there is something in it: what is read is mostly written in
-//! the same turn, so a thread with thousands of sessions, nearly all of them idle, needs a few buffers. They are
-//! large because a large result costs two system calls for each.
+//! What is read is mostly written in the same turn, so its buffer is lent.
 
-use std::{cell::RefCell, io};
+use std::io;
 
-use crate::connection::Connection;
-
-const BUFFER_BYTES: usize = 64 * 1024;
-/// A thread keeps no more than this for the next turn.
-const SPARE: usize = 4;
-
-thread_local! {
-    static SPARES: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
-}
-
-fn borrow() -> Box<[u8]> {
-    let spare = SPARES.with_borrow_mut(Vec::pop);
-    spare.unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice())
-}
-
-fn give_back(buffer: Box<[u8]>) {
-    SPARES.with_borrow_mut(|spares| {
-        if spares.len() < SPARE {
-            spares.push(buffer);
-        }
-    });
-}
+use crate::{buffer::Lent, connection::Connection};
 
 /// One direction of a session.
 pub(super) struct Direction {
     /// There while there are bytes in it.
-    buffer: Option<Box<[u8]>>,
+    buffer: Option<Lent>,
     start: usize,
     end: usize,
     /// There is nothing more to read.
@@ -59,9 +36,7 @@ impl Direction {
     /// Nobody wants what is in the buffer.
     pub(super) fn discard(&mut self) {
         (self.start, self.end) = (0, 0);
-        if let Some(buffer) = self.buffer.take() {
-            give_back(buffer);
-        }
+        self.buffer = None;
     }
 
     /// Its reader is gone: what is left has no use, and nothing more is taken.
@@ -72,7 +47,7 @@ impl Direction {
 
     /// Reads when empty. Whether there are new bytes.
     pub(super) fn fill(&mut self, from: &mut Connection) -> io::Result<bool> {
-        let buffer = self.buffer.get_or_insert_with(borrow);
+        let buffer = self.buffer.get_or_insert_with(Lent::borrow);
         let read = from.try_read(buffer);
         (self.start, self.end) = (0, *read.as_ref().unwrap_or(&0));
         if self.is_empty() {
