@@ -245,3 +245,24 @@ fn worker_tls(config: &WorkerTlsConfig) -> Result<WorkerTlsFiles, MainError> {
     };
     Ok(WorkerTlsFiles { mode: config.mode, authorities: config.authorities.as_ref().map(Into::into), identity })
 }
+
+#[cfg(test)]
+mod tests {
+    use understudy_crds::mirror_config::SslMode;
+
+    use super::*;
+
+    #[test]
+    fn the_example_says_what_it_means() {
+        let example = include_str!("../../examples/mirror/config.yaml");
+        let document: MirrorConfig = serde_saphyr::from_str(example).expect("a configuration document");
+        let (settings, arms) = settings(&document).unwrap_or_else(|_| panic!("settings"));
+        assert_eq!(settings.memory_bytes, 2 << 30);
+        let roles: Vec<_> = arms.iter().map(|(name, role, _)| (name.as_str(), *role)).collect();
+        assert_eq!(roles, [("baseline", ArmRole::Baseline), ("candidate", ArmRole::Candidate)]);
+        let client = settings.client_tls.expect("TLS for clients");
+        assert!(client.is_required && client.only_tls13 && !client.certificate_required);
+        let worker = settings.worker_tls.expect("TLS to the worker");
+        assert_eq!((worker.mode, worker.authorities.is_some()), (SslMode::VerifyFull, true));
+    }
+}
