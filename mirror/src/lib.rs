@@ -13,6 +13,7 @@ pub mod cut;
 pub mod measure;
 pub mod metrics;
 pub mod mirror;
+pub mod open_files;
 pub mod production;
 pub mod shadow;
 pub mod stream;

@@ -29,6 +29,7 @@ use crate::{
         interval::{Fingerprint, Interval},
         recorder::{Observing, Recorder},
     },
+    open_files,
     production::{
         client_tls::{CertificateError, ClientTls, ClientTlsFiles},
         listener::{self, ListenError},
@@ -134,6 +135,9 @@ impl Mirror {
     /// Starts listening, relaying and capturing.
     pub fn start(settings: &Settings) -> Result<Arc<Self>, StartError> {
         now_ns();
+        let files = open_files::raise();
+        // An experiment has two arms at least.
+        tracing::info!(open_files = files, sessions = open_files::sessions(files, 2), "room for sessions");
         let threads = settings.threads.max(1);
         let listener = listener::bind(&settings.listen, threads)?;
         let address = listener.address;
