@@ -2,8 +2,9 @@
 
 use super::frontend::cstr;
 
-/// The longest first packet PostgreSQL accepts, bytes (`MAX_STARTUP_PACKET_LENGTH`).
-pub const MAX_STARTUP_BYTES: usize = 10_000;
+/// The longest first packet PostgreSQL accepts, bytes: `MAX_STARTUP_PACKET_LENGTH`, which does not count the four of
+/// the length.
+pub const MAX_STARTUP_BYTES: usize = 10_004;
 
 /// What a client that speaks TLS without asking names as the protocol inside (ALPN).
 pub const PROTOCOL_NAME: &[u8] = b"postgresql";
