@@ -174,6 +174,11 @@ impl Tracker {
         self.logged_in && self.building.is_none() && self.awaiting.is_empty() && self.client.at_boundary()
     }
 
+    /// What the server has sent ends with a whole message.
+    pub fn server_at_boundary(&self) -> bool {
+        self.server.at_boundary()
+    }
+
     /// Transaction status at the last ReadyForQuery.
     pub fn status(&self) -> TransactionStatus {
         self.status
@@ -202,6 +207,10 @@ impl Tracker {
                 if piece.last {
                     self.copy = self.copy.after(piece.tag);
                 }
+                continue;
+            }
+            // A Flush by itself asks for nothing.
+            if piece.tag == f::FLUSH && self.building.is_none() {
                 continue;
             }
             let building = self.building.get_or_insert_with(|| Building { begun_ns: now_ns, request: BytesMut::new() });
@@ -257,6 +266,12 @@ impl Tracker {
         }
     }
 
+    /// Whether an answer belongs to an exchange: to one whose request is complete, or, after a Flush, to the one
+    /// whose Sync is still to come.
+    fn is_asked(&self) -> bool {
+        !self.awaiting.is_empty() || self.building.is_some()
+    }
+
     /// Takes what the server sent.
     pub fn server(&mut self, chunk: &[u8], now_ns: u64, steps: &mut Vec<Step>) -> Result<(), FrameError> {
         let mut rest = chunk;
@@ -265,7 +280,7 @@ impl Tracker {
                 b::DATA_ROW | b::COPY_DATA | b::FUNCTION_RESULT if self.keep != Keep::Boundaries => {
                     self.rows.piece(piece.payload, piece.first, piece.last);
                 }
-                b::PARSE_COMPLETE => self.parsed += usize::from(piece.last && !self.awaiting.is_empty()),
+                b::PARSE_COMPLETE => self.parsed += usize::from(piece.last && self.is_asked()),
                 b::READY_FOR_QUERY
                 | b::COMMAND_COMPLETE
                 | b::ERROR
@@ -326,7 +341,7 @@ impl Tracker {
         }
         let (digest, rows) = self.rows.take();
         // Errors that belong to no exchange (a FATAL on shutdown) have nowhere to go.
-        if self.logged_in && !self.awaiting.is_empty() {
+        if self.logged_in && self.is_asked() {
             self.statements.push(StatementOutcome { ended_ns, tag_rows, rows, digest, error });
         }
     }

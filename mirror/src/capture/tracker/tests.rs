@@ -242,3 +242,29 @@ fn where_only_boundaries_are_followed_there_are_no_exchanges_and_the_same_bounda
     assert!(tracker.is_idle() && !tracker.status().in_block());
     assert!(matches!(&steps[..], [Step::LoggedIn]), "{steps:?}");
 }
+
+#[test]
+fn what_is_answered_after_a_flush_belongs_to_the_exchange_whose_sync_is_still_to_come() {
+    let mut tracker = Tracker::new(SessionId(1), Keep::Requests);
+    let mut steps = Vec::new();
+    tracker.server(&message(b'Z', b"I"), 1, &mut steps).unwrap();
+    tracker.client(&[message(b'P', b"s\0select 1\0\0\0"), message(b'H', b"")].concat(), 2, &mut steps).unwrap();
+    tracker.server(&message(b'1', b""), 3, &mut steps).unwrap();
+    tracker.client(&[message(b'E', b"\0\0\0\0\0"), message(b'H', b"")].concat(), 4, &mut steps).unwrap();
+    tracker.server(&message(b'C', b"SELECT 1\0"), 5, &mut steps).unwrap();
+    tracker.client(&message(b'S', b""), 6, &mut steps).unwrap();
+    tracker.server(&message(b'Z', b"I"), 7, &mut steps).unwrap();
+    let Some(Step::Ended(exchange)) = steps.last() else { panic!("{steps:?}") };
+    let outcome = exchange.outcome.get().unwrap();
+    assert_eq!((outcome.parsed, outcome.statements.len(), outcome.ended_ns), (1, 1, 7));
+}
+
+#[test]
+fn a_flush_behind_a_sync_leaves_the_session_at_rest() {
+    let mut tracker = Tracker::new(SessionId(1), Keep::Requests);
+    let mut steps = Vec::new();
+    tracker.server(&message(b'Z', b"I"), 1, &mut steps).unwrap();
+    tracker.client(&[message(b'S', b""), message(b'H', b"")].concat(), 2, &mut steps).unwrap();
+    tracker.server(&message(b'Z', b"I"), 3, &mut steps).unwrap();
+    assert!(tracker.is_idle() && tracker.in_flight() == 0);
+}
