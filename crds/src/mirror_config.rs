@@ -23,6 +23,8 @@ pub struct MirrorConfig {
     pub admin_token_file: Option<String>,
     /// The most memory that captured traffic may take.
     pub memory: Option<ByteSize>,
+    /// Where captured traffic goes when half of that is used. Unset: nowhere.
+    pub disk: Option<TrafficLogDisk>,
     /// How much later than production the arms live.
     pub shift: Option<Span>,
     /// Threads of the production path. Unset: one per core, at most 4.
@@ -31,6 +33,27 @@ pub struct MirrorConfig {
     pub client_tls: Option<ClientTlsConfig>,
     /// TLS to the worker. Unset: plain text.
     pub worker_tls: Option<WorkerTlsConfig>,
+}
+
+/// The traffic log on disk. It holds what clients sent, in files for the mirror's user alone.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TrafficLogDisk {
+    /// The directory, for this mirror alone; made if it is not there.
+    pub directory: String,
+    /// The most that captured traffic may take there.
+    pub size: ByteSize,
+    /// Nothing is written when less than this part of the file system is free, percent.
+    #[serde(default = "keep_free_percent")]
+    pub keep_free_percent: u8,
+}
+
+/// The part of a file system, percent, that the traffic log leaves free unless told otherwise: more than what
+/// Kubernetes wants free on a node before it begins to evict.
+pub const KEEP_FREE_PERCENT: u8 = 15;
+
+fn keep_free_percent() -> u8 {
+    KEEP_FREE_PERCENT
 }
 
 /// TLS for clients. The files are read again when they change.

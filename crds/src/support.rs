@@ -38,10 +38,7 @@ impl Refused {
         if *method == CloneMethod::VolumeSnapshot {
             self.field("spec.clone.method", "VolumeSnapshot", "use BaseBackup");
         }
-        let CaptureSpec { memory: _, disk, direct: _ } = &spec.capture;
-        if disk.is_some() {
-            self.field("spec.capture.disk", "a traffic log on disk", "leave it out and set spec.capture.memory");
-        }
+        let CaptureSpec { memory: _, disk: _, direct: _ } = &spec.capture;
         if !spec.baseline {
             self.field("spec.baseline", "an experiment without a baseline", "without it, noise is not known");
         }

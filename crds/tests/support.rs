@@ -23,7 +23,6 @@ fn each_unsupported_field_is_refused_by_name() {
         ("  target: { cloudNativePg: {} }\n".to_owned(), "spec.target.cloudNativePg", "CloudNativePG"),
         ("  target: { citus: {} }\n".to_owned(), "spec.target.citus", "Citus"),
         (with_target("  clone: { method: VolumeSnapshot }\n"), "spec.clone.method", "use BaseBackup"),
-        (with_target("  capture: { disk: 10Gi }\n"), "spec.capture.disk", "spec.capture.memory"),
         (with_target("  baseline: false\n"), "spec.baseline", "without a baseline"),
         (with_target("  align: Repair\n"), "spec.align", "use Count"),
         (with_target("  traffic: { reads: 99 }\n"), "spec.traffic.reads", "use 100"),
@@ -71,7 +70,6 @@ fn all_unsupported_fields_are_told_at_once() {
         [
             "spec.target.statefulSet",
             "spec.clone.method",
-            "spec.capture.disk",
             "spec.candidates[0].storage.storageClassName",
             "spec.candidates[0].storage.size",
             "spec.candidates[0].instance",
@@ -90,7 +88,6 @@ fn kubernetes_refuses_what_it_can_not_do_yet_and_nothing_else() {
         found,
         [
             "spec.clone.method: VolumeSnapshot is not supported on Kubernetes yet; use BaseBackup",
-            "spec.capture.disk: a traffic log on disk is not supported on Kubernetes yet; leave it out and set spec.capture.memory",
             "spec.align: Repair is not supported on Kubernetes yet; leave it out, or use Count",
             "spec.traffic.reads: a sample of the reads is not supported on Kubernetes yet; leave it out, or use 100",
         ]

@@ -17,6 +17,7 @@ use understudy_mirror::{
     admin::{self, Admin, Verbs},
     mirror::{Mirror, Settings},
     production::{client_tls::ClientTlsFiles, worker::WorkerTlsFiles},
+    shadow::log::disk::DiskSettings,
     stream::Address,
 };
 
@@ -130,9 +131,16 @@ async fn serve(
         let bound = admin::serve_tcp(address, router, until)
             .await
             .map_err(|e| MainError::Failed(format!("the admin HTTP can't listen on {address}: {e}")))?;
-        tracing::info!(%bound, "admin HTTP");
+        say(&format!("admin HTTP on http://{bound}"));
     }
-    announce(&mirror, settings);
+    tracing::info!(
+        threads = settings.threads,
+        memory_mib = settings.memory_bytes >> 20,
+        disk_mib = settings.disk.as_ref().map_or(0, |disk| disk.limit_bytes >> 20),
+        worker = %settings.worker,
+        "mirror started"
+    );
+    say(&format!("mirror listening on {}", mirror.address));
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| failed(&e))?;
     tokio::select! {
         _ = terminate.recv() => {}
@@ -158,15 +166,9 @@ async fn start_arms(mirror: &Mirror, arms: &[(String, ArmRole, Address)]) -> Res
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "the line that says clients may connect")]
-fn announce(mirror: &Mirror, settings: &Settings) {
-    tracing::info!(
-        threads = settings.threads,
-        memory_mib = settings.memory_bytes >> 20,
-        worker = %settings.worker,
-        "mirror started"
-    );
-    println!("mirror listening on {}", mirror.address);
+#[expect(clippy::print_stdout, reason = "the lines that say where to connect")]
+fn say(line: &str) {
+    println!("{line}");
 }
 
 fn configuration(arguments: Arguments) -> Result<MirrorConfig, MainError> {
@@ -205,6 +207,13 @@ fn settings(config: &MirrorConfig) -> Result<(Settings, Arms), MainError> {
     let mut settings = Settings::new(listen, address("worker", worker)?);
     if let Some(memory) = config.memory {
         settings.memory_bytes = usize::try_from(memory.bytes()).unwrap_or(usize::MAX);
+    }
+    if let Some(disk) = &config.disk {
+        settings.disk = Some(DiskSettings {
+            directory: (&disk.directory).into(),
+            limit_bytes: disk.size.bytes(),
+            keep_free_percent: disk.keep_free_percent.min(100),
+        });
     }
     if let Some(shift) = config.shift {
         settings.shift = shift.duration();
@@ -258,6 +267,8 @@ mod tests {
         let document: MirrorConfig = serde_saphyr::from_str(example).expect("a configuration document");
         let (settings, arms) = settings(&document).unwrap_or_else(|_| panic!("settings"));
         assert_eq!(settings.memory_bytes, 2 << 30);
+        let disk = settings.disk.expect("a traffic log on disk");
+        assert_eq!((disk.limit_bytes, disk.keep_free_percent), (10 << 30, 15));
         let roles: Vec<_> = arms.iter().map(|(name, role, _)| (name.as_str(), *role)).collect();
         assert_eq!(roles, [("baseline", ArmRole::Baseline), ("candidate", ArmRole::Candidate)]);
         let client = settings.client_tls.expect("TLS for clients");

@@ -82,6 +82,8 @@ fn production(registry: &mut Registry, status: &ShadowExperimentStatus, mirror: 
     );
     let memory = i64::try_from(mirror.memory_bytes()).unwrap_or(i64::MAX);
     registry.register("log_bytes", "Memory that captured traffic takes", ConstGauge::of(memory));
+    let disk = i64::try_from(mirror.disk_bytes()).unwrap_or(i64::MAX);
+    registry.register("log_disk_bytes", "Disk that captured traffic takes", ConstGauge::of(disk));
 }
 
 /// A gauge that is made with its value.

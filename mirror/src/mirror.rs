@@ -41,6 +41,11 @@ use crate::{
         arm::{self, ArmShared, address::ArmAddress, lock, to_i64},
         entry::Budget,
         ingest::{self, Command, IngestShared},
+        log::{
+            TrafficLog,
+            disk::{Disk, DiskSettings, OpenError},
+            spill,
+        },
         session_book::SessionSeed,
     },
     stream::Address,
@@ -48,6 +53,8 @@ use crate::{
 
 /// How long the sessions have to end when the mirror goes away.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// How long they have to take leave when they have not ended by then.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 /// Arms that start a statement in the very same moment get in each other's way where they share cores,
 /// which production's own statements do not: a few milliseconds keep the small ones apart, and
 /// everything that lasts longer still falls on all arms alike.
@@ -72,6 +79,8 @@ pub struct Settings {
     pub threads: usize,
     /// The most memory that captured traffic may take, bytes.
     pub memory_bytes: usize,
+    /// Where it goes when half of that is used; nowhere without it.
+    pub disk: Option<DiskSettings>,
     /// How long the arms live behind production.
     pub shift: Duration,
 }
@@ -87,6 +96,7 @@ impl Settings {
             client_tls: None,
             threads: cores.min(4),
             memory_bytes: default_memory_bytes(),
+            disk: None,
             shift: Duration::from_secs(1),
         }
     }
@@ -110,6 +120,9 @@ pub enum StartError {
     /// A certificate can't be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// The traffic log's directory can't be used.
+    #[error(transparent)]
+    TrafficLog(#[from] OpenError),
     /// A thread can't be started.
     #[error("can't start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -150,9 +163,10 @@ impl Mirror {
         let client_tls = settings.client_tls.clone().map(ClientTls::read).transpose()?;
         let production = Production::new(worker, client_tls, Arc::clone(&tap));
         let (stop, stopped) = watch::channel(false);
+        let disk = settings.disk.clone().map(Disk::open).transpose()?;
         let ingest = Arc::new(IngestShared {
             recorder: Mutex::new(Recorder::default()),
-            budget: Budget::new(settings.memory_bytes),
+            log: TrafficLog::new(Budget::new(settings.memory_bytes), disk),
             recorded_until_ns: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         });
@@ -170,6 +184,14 @@ impl Mirror {
             })?
         };
         let mut other_threads = vec![shadow];
+        if settings.disk.is_some() {
+            let ingest = Arc::clone(&ingest);
+            other_threads.push(thread::Builder::new().name("traffic-log".to_owned()).spawn(move || {
+                let run = std::panic::AssertUnwindSafe(|| spill::run(&ingest.log, &ingest.stop));
+                // Arms that fall behind are let go of then, as without a disk.
+                let _ = std::panic::catch_unwind(run);
+            })?);
+        }
         if settings.client_tls.is_some() {
             let (ingest, production) = (Arc::clone(&ingest), Arc::clone(&production));
             other_threads.push(thread::Builder::new().name("certificates".to_owned()).spawn(move || {
@@ -179,7 +201,7 @@ impl Mirror {
                 }
             })?);
         }
-        let production_threads = listener::start(listener, &production, &stopped, DRAIN_LIMIT)?;
+        let production_threads = listener::start(listener, &production, &stopped, DRAIN_LIMIT + LEAVE_LIMIT)?;
         Ok(Arc::new(Self {
             address,
             production,
@@ -347,7 +369,12 @@ impl Mirror {
 
     /// Memory that captured traffic takes, bytes.
     pub fn memory_bytes(&self) -> usize {
-        self.ingest.budget.used_bytes()
+        self.ingest.log.budget().used_bytes()
+    }
+
+    /// Disk that captured traffic takes, bytes.
+    pub fn disk_bytes(&self) -> u64 {
+        self.ingest.log.disk_bytes()
     }
 
     /// Events that were not captured since the shadow path's memory was full.
@@ -374,11 +401,11 @@ impl Mirror {
         self.production.tap.is_capturing()
     }
 
-    /// Ends everything: no new clients; sessions end between two transactions, at most within
-    /// 10 s. Blocks until then.
+    /// Ends everything: no new clients; sessions end between two transactions, and after 10 s wherever they are.
+    /// Blocks until then.
     pub fn stop(&self) {
         self.halt();
-        self.production.drain();
+        self.production.drain(DRAIN_LIMIT);
         // The threads may have ended already.
         let _ = self.stop.send(true);
         for thread in lock(&self.production_threads).drain(..) {

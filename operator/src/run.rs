@@ -13,7 +13,12 @@ mod promoting;
 pub mod state;
 mod verifying;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::watch;
 use understudy_crds::{
@@ -21,11 +26,13 @@ use understudy_crds::{
     condition::{ArmRole, ConditionReason, ConditionType, Outcome, Phase},
     experiment::PromotionPolicy,
     labels::BASELINE,
+    mirror_config::KEEP_FREE_PERCENT,
     status::ShadowExperimentStatus,
 };
 use understudy_mirror::{
     admin::{self, Verbs},
     mirror::{Mirror, Settings},
+    shadow::log::disk::DiskSettings,
     stream::Address,
 };
 
@@ -136,7 +143,7 @@ pub async fn run(
     for note in platform.notes() {
         options.screen.note(note);
     }
-    let mirror = start_mirror(&options.experiment, platform.worker())?;
+    let mirror = start_mirror(&options.experiment, platform.worker(), &options.out)?;
     let state = State::new(Arc::clone(&mirror), arms(&options.experiment), halt);
     Box::pin(run_on(&mut platform, options, companion, mirror, state)).await
 }
@@ -162,8 +169,12 @@ pub async fn run_on<P: Platform>(
     Ok(ended)
 }
 
-/// Puts a mirror in front of a worker, as the experiment says.
-pub fn start_mirror(experiment: &ShadowExperiment, worker: &Worker) -> Result<Arc<Mirror>, UserError> {
+/// Puts a mirror in front of a worker, as the experiment says. Its traffic log goes to `directory` where it must.
+pub fn start_mirror(
+    experiment: &ShadowExperiment,
+    worker: &Worker,
+    directory: &Path,
+) -> Result<Arc<Mirror>, UserError> {
     let spec = &experiment.spec;
     let target = worker.target();
     let address = Address::new(&target.host, worker.port());
@@ -171,6 +182,13 @@ pub fn start_mirror(experiment: &ShadowExperiment, worker: &Worker) -> Result<Ar
     settings.shift = SHIFT;
     if let Some(memory) = spec.capture.memory {
         settings.memory_bytes = usize::try_from(memory.bytes()).unwrap_or(usize::MAX);
+    }
+    if let Some(disk) = spec.capture.disk {
+        settings.disk = Some(DiskSettings {
+            directory: directory.join("traffic-log"),
+            limit_bytes: disk.bytes(),
+            keep_free_percent: KEEP_FREE_PERCENT,
+        });
     }
     Mirror::start(&settings).map_err(|error| {
         UserError::new(ErrorKind::InvalidField, Side::Host, "the mirror can't start")

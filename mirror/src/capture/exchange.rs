@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::wire::{
     backend::{SqlState, TransactionStatus},
@@ -41,7 +42,7 @@ pub struct Exchange {
 }
 
 /// What came of an exchange.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// When the server began to work on it: when its first byte was sent, or the answer to the
     /// exchange before it had come, whichever is later; ns since the mirror's epoch.
@@ -63,6 +64,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// What it takes of the memory budget, bytes.
+    pub fn kept_bytes(&self) -> usize {
+        self.copy_in.len() + self.statements.len() * size_of::<StatementOutcome>()
+    }
+
     /// The first error in it.
     pub fn error(&self) -> Option<SqlState> {
         self.statements.iter().find_map(|s| s.error)
@@ -70,7 +76,7 @@ impl Outcome {
 }
 
 /// What came of one statement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StatementOutcome {
     /// When it was done, ns since the mirror's epoch.
     pub ended_ns: u64,

@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 use understudy_crds::experiment::StatementClass;
 
 /// Identity of a normalised statement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Fingerprint(pub u64);
 
 impl std::fmt::Display for Fingerprint {

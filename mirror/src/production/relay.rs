@@ -12,12 +12,13 @@ use tokio::{task::yield_now, time::timeout};
 
 mod copy;
 mod direction;
+mod ending;
 mod last_answer;
 mod wait;
 
-use self::direction::Direction;
+use self::{direction::Direction, ending::End};
 use super::{
-    session::{Production, SessionState, refuse},
+    session::{Production, SessionState, linger},
     tap::Stamp,
 };
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
         tracker::{Keep, Step, Tracker},
     },
     connection::Connection,
-    wire::{frame::FrameError, startup::Startup},
+    wire::startup::Startup,
 };
 
 /// After so many rounds in which something moved, the thread's other sessions get their turn.
@@ -37,21 +38,6 @@ const KEPT_STEP_BYTES: usize = 64 * 1024;
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 /// How often a session looks whether the mirror is draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(250);
-
-/// Why a relay ended.
-#[derive(Debug)]
-enum End {
-    /// The client is done or gone.
-    Client,
-    /// The worker closed the connection.
-    Worker,
-    /// The client sent what is no PostgreSQL message.
-    ClientMalformed(FrameError),
-    /// The worker sent what is no PostgreSQL message.
-    WorkerMalformed(FrameError),
-    /// The mirror is going away.
-    Drained,
-}
 
 struct Relay<'a> {
     production: &'a Production,
@@ -104,23 +90,16 @@ pub async fn run(
         worker_deaf: false,
     };
     let end = if mirrored { relay.forward().await } else { relay.copy().await };
-    match end {
-        End::Client => relay.last_answer().await,
-        End::Worker => {}
-        End::ClientMalformed(error) => {
-            production.counters.malformed.fetch_add(1, Ordering::Relaxed);
-            refuse(relay.client, "08P01", &error.to_string()).await;
-        }
-        End::WorkerMalformed(error) => {
-            production.counters.malformed.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(%error, "the worker sent a malformed message");
-            refuse(relay.client, "08P01", &error.to_string()).await;
-        }
-        End::Drained => refuse(relay.client, "57P01", "understudy: the mirror is going away; connect again").await,
-    }
+    let lingers = matches!(end, End::Worker);
+    relay.part(end).await;
     relay.close();
     // What the client said last may still be on its way, encrypted; the worker need not read it.
     let _ = timeout(FLUSH_LIMIT, relay.worker.flush()).await;
+    if lingers {
+        // What the worker said last may still be on its way as well, and a client that goes on sending must not
+        // lose it.
+        linger(relay.client).await;
+    }
 }
 
 impl Relay<'_> {
@@ -139,17 +118,22 @@ impl Relay<'_> {
                 Ok(false) => {}
                 Err(end) => return end,
             }
-            if self.production.draining.load(Ordering::SeqCst)
-                && self.tracker.is_idle()
-                && !self.tracker.status().in_block()
-                && self.downstream.is_empty()
-            {
+            if self.production.draining.load(Ordering::SeqCst) && self.may_leave() {
                 return End::Drained;
             }
             if let Err(end) = self.wait().await {
                 return end;
             }
         }
+    }
+
+    /// Whether a session of a mirror that goes away ends now: between two transactions, or when its time is up.
+    fn may_leave(&self) -> bool {
+        let between = self.tracker.is_idle()
+            && !self.tracker.status().in_block()
+            && self.downstream.is_empty()
+            && self.tracker.server_at_boundary();
+        between || crate::clock::now_ns() >= self.production.drain_ends_ns.load(Ordering::SeqCst)
     }
 
     /// One round over both directions. Whether anything moved.
@@ -241,10 +225,14 @@ impl Relay<'_> {
 
     fn look_at_worker(&mut self) -> Result<(), End> {
         let now_ns = self.stamp.as_ref().map_or_else(crate::clock::now_ns, Stamp::begin);
-        let looked =
-            self.tracker.server(self.downstream.pending(), now_ns, &mut self.steps).map_err(End::WorkerMalformed);
+        let whole = self.tracker.server_at_boundary();
+        let looked = self.tracker.server(self.downstream.pending(), now_ns, &mut self.steps);
         self.after_look();
-        looked
+        looked.map_err(|error| {
+            // What is malformed does not reach the client.
+            self.downstream.discard();
+            End::WorkerMalformed { error, whole }
+        })
     }
 
     /// Hands what was found to the tap, and shows the control plane where the session stands.

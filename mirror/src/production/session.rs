@@ -21,7 +21,7 @@ use super::{
     tap::Tap,
     worker::Worker,
 };
-use crate::{capture::exchange::SessionId, connection::Connection, stream::Stream, wire::encode};
+use crate::{capture::exchange::SessionId, clock::now_ns, connection::Connection, stream::Stream, wire::encode};
 
 /// A client must have sent its first packet by then (PostgreSQL's `authentication_timeout`).
 const FIRST_PACKET_LIMIT: Duration = Duration::from_secs(60);
@@ -51,6 +51,8 @@ pub struct Production {
     pub sessions: Sessions,
     /// No new connections; sessions end between two transactions.
     pub draining: AtomicBool,
+    /// From then on they end in the middle of one too, ns since the mirror's epoch.
+    pub drain_ends_ns: AtomicU64,
     /// Wakes the sessions when draining begins.
     pub drained: Notify,
     /// What is counted.
@@ -67,13 +69,16 @@ impl Production {
             gate: Gate::default(),
             sessions: Sessions::default(),
             draining: AtomicBool::new(false),
+            drain_ends_ns: AtomicU64::new(u64::MAX),
             drained: Notify::new(),
             counters: Counters::default(),
         })
     }
 
-    /// Sessions end from now on, each between two transactions.
-    pub fn drain(&self) {
+    /// Sessions end from now on, each between two transactions, and after `limit` in the middle of one.
+    pub fn drain(&self, limit: Duration) {
+        let limit_ns = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        self.drain_ends_ns.store(now_ns().saturating_add(limit_ns), Ordering::SeqCst);
         self.draining.store(true, Ordering::SeqCst);
         self.drained.notify_waiters();
     }
@@ -293,7 +298,7 @@ pub async fn refuse(client: &mut Connection, sqlstate: &str, why: &str) {
 /// Ends a connection whose last words were sent. What the client sends meanwhile is read and thrown away for
 /// a moment: a socket that is closed with bytes unread resets the connection, and the client would never see
 /// the reason.
-async fn linger(client: &mut Connection) {
+pub(super) async fn linger(client: &mut Connection) {
     client.shutdown_write();
     let mut rest = [0; 4096];
     let _ = timeout(LINGER_LIMIT, async { while matches!(client.read(&mut rest).await, Ok(1..)) {} }).await;

@@ -122,6 +122,11 @@ impl Tap {
         Some(event)
     }
 
+    /// Bytes that count against the limit: of events that wait, and of requests that sessions still keep.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending_bytes.load(Ordering::Relaxed)
+    }
+
     /// Events that wait. Shadow side.
     pub fn waiting(&self) -> usize {
         self.queue.len()

@@ -4,41 +4,24 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use crossbeam_queue::SegQueue;
 use understudy_crds::{
     condition::{ArmRole, ArmState, DivergenceKind, SkipReason},
     status::{ArmStatus, ExchangeCounts, Lag},
 };
 
-use super::entry::Entry;
+use super::log::Reader;
 use crate::{
-    capture::exchange::{SessionId, SessionInfo},
     clock::now_ns,
     measure::recorder::{Observing, Recorder},
 };
 
 pub mod address;
 pub mod driver;
-
-/// What the log tells an arm, in order.
-#[derive(Debug)]
-pub enum ArmEvent {
-    /// A client has logged in.
-    SessionOpened(Arc<SessionInfo>),
-    /// A request is on its way to the worker.
-    Begun(Arc<Entry>),
-    /// Its outcome is known.
-    Ended(Arc<Entry>),
-    /// The session is over.
-    SessionClosed(SessionId),
-    /// All that production did until then has been told, ns.
-    KnownUntil(u64),
-}
 
 /// What an arm shares with the rest of the mirror.
 #[derive(Debug)]
@@ -49,8 +32,8 @@ pub struct ArmShared {
     pub role: ArmRole,
     /// Its place among the arms that play at the same time; it starts statements a little after those before.
     pub slot: u32,
-    /// What it is still to take in. Bounded by the memory budget, to which every entry is charged.
-    pub queue: SegQueue<ArmEvent>,
+    /// Its place in the traffic log, from its cut on.
+    pub log: OnceLock<Reader>,
     /// What it measured.
     pub recorder: Mutex<Recorder>,
     counts: Mutex<ArmCounts>,
@@ -96,7 +79,7 @@ impl ArmShared {
             name: name.to_owned(),
             role,
             slot,
-            queue: SegQueue::new(),
+            log: OnceLock::new(),
             recorder: Mutex::default(),
             counts: Mutex::default(),
             state: Mutex::new((ArmState::Seeding, None)),
@@ -157,7 +140,8 @@ impl ArmShared {
     pub fn lag(&self) -> Lag {
         let oldest_ns = self.oldest_ns.load(Ordering::Relaxed);
         let seconds = if oldest_ns == u64::MAX { 0.0 } else { now_ns().saturating_sub(oldest_ns) as f64 / 1e9 };
-        Lag { exchanges: to_i64(self.outstanding.load(Ordering::Relaxed)), seconds }
+        let unread = self.log.get().map_or(0, Reader::unread);
+        Lag { exchanges: to_i64(self.outstanding.load(Ordering::Relaxed) + unread), seconds }
     }
 
     /// What became of its exchanges.

@@ -10,15 +10,20 @@ use crate::capture::exchange::{Outcome, StatementOutcome, is_circumstance};
 pub struct Compared {
     /// Statements compared.
     pub statements: u64,
-    /// Statements whose rows could not be compared: overlapped by a write, or volatile.
+    /// Statements whose rows could not be compared: overlapped or overtaken by a write, or volatile.
     pub ambiguous: u64,
     /// Differences.
     pub divergences: Vec<DivergenceKind>,
 }
 
-/// Compares statement by statement.
-pub fn compare(entry: &Entry, production: &Outcome, arm: &Outcome) -> Compared {
+/// Compares statement by statement. `overtaken`: on the arm it may have seen what came later on production.
+pub fn compare(entry: &Entry, production: &Outcome, arm: &Outcome, overtaken: bool) -> Compared {
     let mut compared = Compared::default();
+    if overtaken {
+        compared.statements = production.statements.len() as u64;
+        compared.ambiguous = compared.statements;
+        return compared;
+    }
     // The connection broke before production said whether what this exchange would have made visible
     // became so. The arm has undone it, or committed it where it was a COMMIT: one of the two is wrong.
     if production.broken && production.error().is_none() && entry.publishes != Footprint::NOTHING {

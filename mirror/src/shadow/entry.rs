@@ -6,6 +6,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
+use serde::{Deserialize, Serialize};
 use understudy_crds::{condition::SkipReason, experiment::StatementClass};
 
 use super::statement::footprint::Footprint;
@@ -13,6 +14,9 @@ use crate::{
     capture::exchange::{Exchange, Outcome},
     measure::interval::Fingerprint,
 };
+
+/// What an entry weighs beside the bytes it carries.
+pub const ENTRY_BYTES: usize = 768;
 
 /// An exchange with what is known about it. Shared by all arms; freed when the last has passed it.
 #[derive(Debug)]
@@ -41,7 +45,7 @@ pub struct Entry {
 }
 
 /// One statement of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedStatement {
     /// What its latency counts as.
     pub class: StatementClass,
@@ -66,6 +70,11 @@ impl Entry {
     pub fn is_ambiguous(&self) -> bool {
         self.overlapped.load(Ordering::Relaxed)
     }
+
+    /// What it takes of the memory budget, with its outcome where that has been taken in, bytes.
+    pub fn charged_bytes(&self) -> usize {
+        self.charge.bytes + self.taken_in.get().map_or(0, |charge| charge.bytes)
+    }
 }
 
 /// Bytes of the memory budget, given back when dropped.
@@ -73,6 +82,13 @@ impl Entry {
 pub struct Charge {
     budget: Arc<Budget>,
     bytes: usize,
+}
+
+impl Charge {
+    /// Where it was taken.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
 }
 
 /// The memory that captured traffic takes, and how much it may take.

@@ -15,15 +15,16 @@ use tokio::sync::oneshot;
 use understudy_crds::experiment::StatementClass;
 
 use super::{
-    arm::{ArmEvent, ArmShared, lock},
-    entry::{Budget, Entry},
+    arm::{ArmShared, lock},
+    entry::{ENTRY_BYTES, Entry},
+    log::{LogEvent, TrafficLog},
     measured,
     overlap::Overlaps,
     session_book::{Plan, SessionBook, SessionSeed},
     statement::catalog::Catalog,
 };
 use crate::{
-    capture::exchange::{Event, Exchange, Outcome, SessionId, SessionInfo, StatementOutcome},
+    capture::exchange::{Event, Exchange, Outcome, SessionId, SessionInfo},
     clock::now_ns,
     measure::{interval::Fingerprint, recorder::Recorder},
     production::tap::Tap,
@@ -32,8 +33,6 @@ use crate::{
 /// How often the tap is emptied: nobody wakes this thread for a message. Arms live a second behind, so what
 /// waits here delays nothing, and a wake-up costs production's cores more than what it finds.
 const TICK: Duration = Duration::from_millis(5);
-/// What an entry weighs beside the bytes it carries.
-const ENTRY_BYTES: usize = 768;
 /// An arm that is let go of gives its memory back within this time; until then no other is blamed, ns.
 const RELIEF_NS: u64 = 1_000_000_000;
 
@@ -64,17 +63,12 @@ pub enum Command {
 pub struct IngestShared {
     /// Production's side of the measurement.
     pub recorder: Mutex<Recorder>,
-    /// The memory budget of captured traffic.
-    pub budget: Arc<Budget>,
+    /// What was captured, for the arms.
+    pub log: Arc<TrafficLog>,
     /// Everything that production began before is recorded here, ns.
     pub recorded_until_ns: std::sync::atomic::AtomicU64,
     /// The thread is to end.
     pub stop: AtomicBool,
-}
-
-/// What an outcome weighs.
-fn outcome_bytes(outcome: &Outcome) -> usize {
-    outcome.copy_in.len() + outcome.statements.len() * size_of::<StatementOutcome>()
 }
 
 /// Runs until told to stop.
@@ -107,6 +101,8 @@ struct Ingest<'a> {
     running_since: BTreeSet<(u64, u64)>,
     overlaps: Overlaps,
     arms: Vec<Arc<ArmShared>>,
+    /// What goes to the log next.
+    told: Vec<LogEvent>,
     retain_from_ns: Option<u64>,
     waiting_cut: Option<WaitingCut>,
     known_ns: u64,
@@ -127,6 +123,7 @@ impl<'a> Ingest<'a> {
             running_since: BTreeSet::new(),
             overlaps: Overlaps::default(),
             arms: Vec::new(),
+            told: Vec::new(),
             retain_from_ns: None,
             waiting_cut: None,
             known_ns: 0,
@@ -191,14 +188,14 @@ impl<'a> Ingest<'a> {
                 } else if let Some(book) = self.books.get_mut(&session) {
                     book.closed = true;
                 }
-                self.tell(|| ArmEvent::SessionClosed(session));
+                self.tell(|| LogEvent::SessionClosed(session));
             }
         }
     }
 
     fn opened(&mut self, info: &Arc<SessionInfo>) {
         self.books.insert(info.id, SessionBook::new(Arc::clone(info)));
-        self.tell(|| ArmEvent::SessionOpened(Arc::clone(info)));
+        self.tell(|| LogEvent::SessionOpened(Arc::clone(info)));
     }
 
     fn begun(&mut self, exchange: &Arc<Exchange>) {
@@ -212,7 +209,7 @@ impl<'a> Ingest<'a> {
             publishes,
             skip,
             overlapped: AtomicBool::new(false),
-            charge: self.shared.budget.charge(ENTRY_BYTES + exchange.request.len()),
+            charge: self.shared.log.budget().charge(ENTRY_BYTES + exchange.request.len()),
             taken_in: OnceLock::new(),
             exchange: Arc::clone(exchange),
         });
@@ -221,7 +218,7 @@ impl<'a> Ingest<'a> {
         self.overlaps.begun(&entry);
         self.running.insert((exchange.session, exchange.sequence), Arc::clone(&entry));
         self.running_since.insert((exchange.begun_ns, entry.id));
-        self.tell(|| ArmEvent::Begun(Arc::clone(&entry)));
+        self.tell(|| LogEvent::Begun(Arc::clone(&entry)));
     }
 
     fn ended(&mut self, exchange: &Arc<Exchange>) {
@@ -236,13 +233,13 @@ impl<'a> Ingest<'a> {
             book.settle(self.retain_from_ns);
         }
         // Last of all: who sees it may judge.
-        let _ = entry.taken_in.set(self.shared.budget.charge(entry.outcome().map_or(0, outcome_bytes)));
-        self.tell(|| ArmEvent::Ended(Arc::clone(&entry)));
+        let _ = entry.taken_in.set(self.shared.log.budget().charge(entry.outcome().map_or(0, Outcome::kept_bytes)));
+        self.tell(|| LogEvent::Ended(Arc::clone(&entry)));
     }
 
-    fn tell(&self, event: impl Fn() -> ArmEvent) {
-        for arm in &self.arms {
-            arm.queue.push(event());
+    fn tell(&mut self, event: impl Fn() -> LogEvent) {
+        if !self.arms.is_empty() {
+            self.told.push(event());
         }
     }
 
@@ -255,12 +252,18 @@ impl<'a> Ingest<'a> {
             && let Some((at_ns, sealed_ns, arms, reply)) = self.waiting_cut.take()
         {
             let seeds = self.books.values_mut().map(|book| book.cut(at_ns, sealed_ns)).collect();
+            self.shared.log.append(&mut self.told);
+            for arm in &arms {
+                // An arm is cut once.
+                let _ = arm.log.set(self.shared.log.reader(self.running.values().cloned()));
+            }
             self.arms.extend(arms);
             // Who asked may have gone; its arms are stopped then, and dropped below.
             let _ = reply.send(seeds);
         }
         let known_ns = self.known_ns;
-        self.tell(|| ArmEvent::KnownUntil(known_ns));
+        self.tell(|| LogEvent::KnownUntil(known_ns));
+        self.shared.log.append(&mut self.told);
     }
 
     /// Lets go of arms that are gone, and of those that the memory does not last for.
@@ -272,12 +275,12 @@ impl<'a> Ingest<'a> {
         }
         self.arms.retain(|arm| {
             let alive = arm.is_alive() && !arm.stop.load(Ordering::Relaxed);
-            if !alive {
-                while arm.queue.pop().is_some() {}
+            if !alive && let Some(reader) = arm.log.get() {
+                reader.leave();
             }
             alive
         });
-        if self.shared.budget.is_exceeded()
+        if self.shared.log.budget().is_exceeded()
             && self.relieved_ns.is_none_or(|at_ns| now_ns() >= at_ns.saturating_add(RELIEF_NS))
         {
             self.relieved_ns = Some(now_ns());
@@ -291,10 +294,8 @@ impl<'a> Ingest<'a> {
                 return;
             }
             // The arm that is furthest behind holds the most.
-            let behind = |arm: &Arc<ArmShared>| arm.lag().exchanges + i64::try_from(arm.queue.len()).unwrap_or(0);
-            if let Some(slowest) = self.arms.iter().max_by_key(|arm| behind(arm)) {
-                let limit_mib = self.shared.budget.limit_bytes >> 20;
-                slowest.lose(&format!("fell off the traffic log: it was behind by more than {limit_mib} MiB"));
+            if let Some(slowest) = self.arms.iter().max_by_key(|arm| arm.lag().exchanges) {
+                slowest.lose(&self.shared.log.too_far_behind());
             }
         }
     }

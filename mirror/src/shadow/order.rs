@@ -13,6 +13,12 @@
 //! 5. **Conflicts**: a write waits for every overlapping write with a conflicting footprint that
 //!    production finished earlier.
 //!
+//! Production *finished* an exchange when its answer came, with one exception. Two answers may come in the other
+//! order than the commits that they tell of: a transaction gets a row's lock the moment another has committed, and
+//! the answer to what it did with it may be seen first. When the transaction goes on after the late answer, it held
+//! the lock all the time, so the other had committed before: it is taken to have finished just before the write that
+//! got the lock ([`Order::settle_late_answers`]).
+//!
 //! All waits are for exchanges that ended earlier on production than the one that waits, so they can't
 //! form a circle among themselves. A lock on the arm can still close one where a footprint was
 //! incomplete (a trigger, a read that blocks DDL): when a write runs on the arm for much longer than it
@@ -27,6 +33,9 @@ use std::{
 
 use super::entry::Entry;
 use crate::capture::exchange::SessionId;
+
+/// So many writes of one transaction are remembered for the locks that they took.
+const MOST_LOCKS: usize = 64;
 
 /// What is to be done now.
 #[derive(Debug, Clone)]
@@ -52,8 +61,13 @@ pub struct Order {
     lanes: HashMap<SessionId, Lane>,
     due: BinaryHeap<Reverse<(u64, SessionId)>>,
     blocked: HashSet<SessionId>,
+    /// By when production finished them, and number.
     unfinished_writes: BTreeMap<(u64, u64), Arc<Entry>>,
+    /// By number: unfinished writes whose answer came late, when they had finished, and the session that shows it.
+    late_answers: HashMap<u64, (u64, SessionId)>,
     outstanding: BTreeSet<(u64, u64)>,
+    /// What the outstanding take of the memory budget.
+    held_bytes: usize,
     known_ns: u64,
     hold_from_ns: u64,
     released_ns: u64,
@@ -66,6 +80,26 @@ struct Lane {
     /// What runs on the arm, and since when, ns.
     running: Option<(Arc<Entry>, u64)>,
     closing: bool,
+    /// What came last, whether or not it has been played.
+    last: Option<Arc<Entry>>,
+    /// Writes of the transaction that is open after it on production, which have locked rows.
+    locks: Vec<Arc<Entry>>,
+    /// All that was answered before has been held against them, ns.
+    settled_ns: u64,
+}
+
+impl Lane {
+    /// What production's session has locked after `before`.
+    fn note_locks(&mut self, before: Arc<Entry>) {
+        if !before.outcome().is_some_and(|outcome| outcome.after.in_block()) {
+            self.locks.clear();
+        } else if before.writes && changed_rows(&before) && self.locks.len() < MOST_LOCKS {
+            if self.locks.is_empty() {
+                self.settled_ns = before.ended_ns();
+            }
+            self.locks.push(before);
+        }
+    }
 }
 
 impl Order {
@@ -79,7 +113,9 @@ impl Order {
             due: BinaryHeap::new(),
             blocked: HashSet::new(),
             unfinished_writes: BTreeMap::new(),
+            late_answers: HashMap::new(),
             outstanding: BTreeSet::new(),
+            held_bytes: 0,
             known_ns: 0,
             hold_from_ns: u64::MAX,
             released_ns: 0,
@@ -88,17 +124,57 @@ impl Order {
     }
 
     /// Takes an exchange in, after all earlier ones of its session.
-    pub fn begun(&mut self, entry: Arc<Entry>) {
+    pub fn begun(&mut self, entry: &Arc<Entry>) {
         self.outstanding.insert((entry.exchange.begun_ns, entry.id));
+        self.held_bytes += entry.charged_bytes();
         let session = entry.exchange.session;
         if entry.outcome().is_some() {
-            self.note_write(&entry);
+            self.note_write(entry);
         }
         let lane = self.lanes.entry(session).or_default();
-        lane.queue.push_back(entry);
+        if let Some(before) = lane.last.replace(Arc::clone(entry)) {
+            lane.note_locks(before);
+        }
+        let holds = !lane.locks.is_empty();
+        lane.queue.push_back(Arc::clone(entry));
         if lane.queue.len() == 1 && lane.running.is_none() {
             self.head(session);
         }
+        if holds {
+            self.settle_late_answers(entry);
+        }
+    }
+
+    /// A transaction goes on with `next`: what changed a row that it has locked, began before it got the lock, and was
+    /// answered before it went on, had committed before.
+    fn settle_late_answers(&mut self, next: &Entry) {
+        let (session, until_ns) = (next.exchange.session, next.exchange.begun_ns);
+        let Some(lane) = self.lanes.get_mut(&session) else { return };
+        let from_ns = lane.settled_ns;
+        lane.settled_ns = until_ns;
+        let mut late = Vec::new();
+        for ((ended_ns, id), other) in self.unfinished_writes.range((from_ns, 0)..(until_ns, 0)) {
+            let got = lane.locks.iter().find(|write| {
+                let (got_ns, finished) = (write.ended_ns(), self.late_answers.get(&write.id));
+                let got_ns = finished.map_or(got_ns, |(finished_ns, _)| *finished_ns);
+                *ended_ns > got_ns && other.exchange.begun_ns < got_ns && other.touches.locks_a_row_of(&write.touches)
+            });
+            if let Some(write) = got.filter(|_| other.exchange.session != session && changed_rows(other)) {
+                late.push(((*ended_ns, *id), write.ended_ns()));
+            }
+        }
+        for (key, got_ns) in late {
+            if let Some(other) = self.unfinished_writes.remove(&key) {
+                self.late_answers.insert(other.id, (got_ns - 1, session));
+                self.unfinished_writes.insert((got_ns - 1, other.id), other);
+                self.changed = true;
+            }
+        }
+    }
+
+    /// When production finished it.
+    fn finished_ns(&self, entry: &Entry) -> u64 {
+        self.late_answers.get(&entry.id).map_or(entry.ended_ns(), |(finished_ns, _)| *finished_ns)
     }
 
     /// Production's outcome of an exchange is known now.
@@ -143,8 +219,11 @@ impl Order {
     pub fn finished(&mut self, session: SessionId) -> Option<Action> {
         let (entry, _) = self.lanes.get_mut(&session)?.running.take()?;
         self.outstanding.remove(&(entry.exchange.begun_ns, entry.id));
+        self.held_bytes =
+            if self.outstanding.is_empty() { 0 } else { self.held_bytes.saturating_sub(entry.charged_bytes()) };
         if entry.writes {
-            self.unfinished_writes.remove(&(entry.ended_ns(), entry.id));
+            self.unfinished_writes.remove(&(self.finished_ns(&entry), entry.id));
+            self.late_answers.remove(&entry.id);
             self.changed = true;
         }
         self.head(session);
@@ -234,20 +313,40 @@ impl Order {
 
     /// Rules 4 and 5. An entry never waits for its own session: what came before it is finished.
     fn must_wait(&self, entry: &Entry) -> bool {
-        let begun_ns = entry.exchange.begun_ns;
-        if self.unfinished_writes.range(..(begun_ns, 0)).next().is_some() {
+        let (begun_ns, session) = (entry.exchange.begun_ns, entry.exchange.session);
+        // What waits on the arm for a lock of this session's, since it was found too late to have come before it, is
+        // not waited for.
+        let locked_out = |id: &u64| self.late_answers.get(id).is_some_and(|(_, holder)| *holder == session);
+        if self.unfinished_writes.range(..(begun_ns, 0)).any(|((_, id), _)| !locked_out(id)) {
             return true;
         }
         entry.writes
             && self
                 .unfinished_writes
-                .range((Included((begun_ns, 0)), Excluded((entry.ended_ns(), entry.id))))
+                .range((Included((begun_ns, 0)), Excluded((self.finished_ns(entry), entry.id))))
                 .any(|(_, other)| other.touches.conflicts(&entry.touches))
     }
 
     /// When the next exchange is due, ns since the mirror's epoch.
     pub fn next_due_ns(&self) -> Option<u64> {
         self.due.peek().map(|Reverse((due_ns, _))| *due_ns)
+    }
+
+    /// What it holds of the memory budget, about: data of a COPY whose outcome came later is left out, bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Whether something that is told later could let go on what waits now. What runs may wait on the arm for a
+    /// lock, and whoever holds that ended in production before what runs did: that far it must be told.
+    pub fn needs_more(&self) -> bool {
+        let mut running = self.lanes.values().filter_map(|lane| lane.running.as_ref()).peekable();
+        if running.peek().is_none() {
+            // What is not due yet waits for the clock alone.
+            let waits = !self.blocked.is_empty() || self.outstanding.is_empty();
+            return waits && !self.has_reached(self.hold_from_ns);
+        }
+        running.any(|(entry, _)| entry.ended_ns() > self.known_ns)
     }
 
     /// Exchanges that are captured and not finished.
@@ -259,6 +358,14 @@ impl Order {
     pub fn oldest_ns(&self) -> Option<u64> {
         self.outstanding.first().map(|(begun_ns, _)| *begun_ns)
     }
+}
+
+/// Whether each of its statements that looked for rows found some, so that it has their locks.
+fn changed_rows(entry: &Entry) -> bool {
+    entry.outcome().is_some_and(|outcome| {
+        let mut rows = outcome.statements.iter().filter_map(|statement| statement.tag_rows).peekable();
+        outcome.error().is_none() && rows.peek().is_some() && rows.all(|rows| rows > 0)
+    })
 }
 
 #[cfg(test)]

@@ -22,7 +22,8 @@ use crate::{
     wire::{
         backend::{self, TransactionStatus},
         encode,
-        frame::FrameError,
+        frame::{self, FrameError},
+        frontend::tag,
         startup::Startup,
     },
 };
@@ -30,6 +31,8 @@ use crate::{
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// No answer from an arm takes longer than this beyond what production took.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+/// An arm that hangs for a while is not given up for having been asked for a session just then.
+const LOGIN_LIMIT: Duration = Duration::from_secs(60);
 const LOGIN_BYTES: usize = 8 * 1024;
 /// An arm that is behind still has sessions that production has closed: so long a new one waits for its place.
 const PLACE_LIMIT: Duration = Duration::from_secs(60);
@@ -95,7 +98,7 @@ impl Player {
         let stream = address.connect(CONNECT_LIMIT).await?;
         let tracker = Tracker::new(info.id, Keep::Outcomes);
         let mut player = Self { stream, address: address.clone(), tracker };
-        timeout(CONNECT_LIMIT, player.login(&info.startup)).await.map_err(|_| PlayError::Silent(CONNECT_LIMIT))??;
+        timeout(LOGIN_LIMIT, player.login(&info.startup)).await.map_err(|_| PlayError::Silent(LOGIN_LIMIT))??;
         for request in prologue {
             let outcome = player.exchange(request, &Bytes::new(), None, ANSWER_LIMIT).await?;
             if let Some(sqlstate) = outcome.error() {
@@ -115,7 +118,7 @@ impl Player {
             if chunk.is_empty() {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
-            for message in crate::wire::frame::messages(chunk) {
+            for message in frame::messages(chunk) {
                 if message.tag == backend::tag::ERROR {
                     return Err(PlayError::Refused(
                         String::from_utf8_lossy(&backend::sqlstate(message.payload)).into_owned(),
@@ -136,7 +139,11 @@ impl Player {
     /// Plays one exchange as production had it.
     pub async fn play(&mut self, entry: &Entry) -> Result<Outcome, PlayError> {
         let outcome = entry.outcome();
-        let copy_in = outcome.map(|o| o.copy_in.clone()).unwrap_or_default();
+        let copy_in = match outcome {
+            Some(o) if o.broken => given_up(&entry.exchange.request, &o.copy_in),
+            Some(o) => o.copy_in.clone(),
+            None => Bytes::new(),
+        };
         let limit = ANSWER_LIMIT
             + outcome.map_or(Duration::ZERO, |o| Duration::from_nanos(o.ended_ns.saturating_sub(o.served_from_ns)));
         // What failed on production for reasons of the moment (cancelled, deadlock) may succeed here.
@@ -254,6 +261,26 @@ impl Player {
         // The arm may be gone; there is nothing more to be had from it.
         let _ = timeout(Duration::from_secs(1), goodbye).await;
     }
+}
+
+/// Data of a COPY whose client vanished in the middle of it: what came whole, and that there will be no more. An arm
+/// that was waiting for the rest would hold what it has locked. An arm that is not asked for data is sent none of it.
+fn given_up(request: &[u8], copy_in: &Bytes) -> Bytes {
+    let (mut whole, mut said_all, mut synced) = (0, false, false);
+    for message in frame::messages(copy_in) {
+        whole += frame::HEADER_BYTES + message.payload.len();
+        synced = said_all && message.tag == tag::SYNC;
+        said_all |= matches!(message.tag, tag::COPY_DONE | tag::COPY_FAIL);
+    }
+    let mut data = copy_in.get(..whole).unwrap_or_default().to_vec();
+    if !said_all {
+        data.extend(encode::copy_fail("the client has gone"));
+    }
+    let by_sync = frame::messages(request).last().is_some_and(|message| message.tag == tag::SYNC);
+    if by_sync && !synced {
+        data.extend(encode::SYNC);
+    }
+    data.into()
 }
 
 /// Cancels what runs behind a key. When that fails the statement runs to its end, which is waited for

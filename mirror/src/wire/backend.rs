@@ -1,5 +1,7 @@
 //! Messages that a server sends: their types, and the few whose contents matter here.
 
+use serde::{Deserialize, Serialize};
+
 /// Types of backend messages.
 pub mod tag {
     /// The server is ready for the next exchange.
@@ -29,7 +31,7 @@ pub mod tag {
 }
 
 /// Where a session stands in a transaction, as ReadyForQuery says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum TransactionStatus {
     /// Not in a transaction block.
     #[default]

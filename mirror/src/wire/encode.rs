@@ -22,6 +22,13 @@ pub fn query(sql: &str) -> Vec<u8> {
     message_bytes(b'Q', &body)
 }
 
+/// CopyFail.
+pub fn copy_fail(why: &str) -> Vec<u8> {
+    let mut body = why.as_bytes().to_vec();
+    body.push(0);
+    message_bytes(b'f', &body)
+}
+
 /// Sync.
 pub const SYNC: [u8; 5] = [b'S', 0, 0, 0, 4];
 /// `SSLRequest`, "Message Formats" of the protocol: length 8, code 80877103.

@@ -1,5 +1,7 @@
 //! The first packet of a connection: it has no type byte.
 
+use serde::{Deserialize, Serialize};
+
 use super::frontend::cstr;
 
 /// The longest first packet PostgreSQL accepts, bytes: `MAX_STARTUP_PACKET_LENGTH`, which does not count the four of
@@ -28,7 +30,7 @@ pub enum First {
 }
 
 /// What a client says about the session it wants.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Startup {
     /// Protocol version: major in the upper, minor in the lower half.
     pub protocol: u32,

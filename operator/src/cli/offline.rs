@@ -123,6 +123,6 @@ pub(super) fn crd() {
 
 pub(super) fn no_replay() -> UserError {
     UserError::new(ErrorKind::InvalidField, Side::Document, "replay: not supported on the local platform yet")
-        .fact("reason", "it plays a traffic log from disk, and the log is only kept in memory so far")
+        .fact("reason", "a traffic log is kept until every arm has played it and not longer so far")
         .nothing_changed()
 }

@@ -37,7 +37,7 @@ pub async fn main(config: &Path) -> Result<(), PodError> {
     let identity = Identity::read(Path::new(TLS_DIR))?;
     let experiment = experiment(&document);
     let worker = Worker::new(&document.worker).map_err(PodError::User)?;
-    let mirror = run::start_mirror(&experiment, &worker).map_err(PodError::User)?;
+    let mirror = run::start_mirror(&experiment, &worker, Path::new(SCRATCH_DIR)).map_err(PodError::User)?;
     tracing::info!(experiment = document.experiment, worker = worker.label(), "relaying");
     let (halt, _) = watch::channel(false);
     let state = State::new(Arc::clone(&mirror), run::arms(&experiment), halt);

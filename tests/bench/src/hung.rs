@@ -1,9 +1,7 @@
 //! Production's latency at half of what it can do, beside an arm that is well and one that hangs.
 
-use std::fs;
-
-use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
+use understudy_harness::Paused;
 
 use crate::{
     figures::{median, median_ratio},
@@ -44,9 +42,9 @@ pub async fn measure(place: &Place, rounds: usize, seconds: u64) -> Figures {
         drop(target);
 
         let target = Target::start(Kind::UnderstudyWithArm, place).await;
-        let stopped = Stopped::all_of(place);
+        let paused = Paused::all_of(&place.arm);
         figures.hung_p99_us.push(load::paced(place, target.port, CLIENTS, seconds, figures.rate).await);
-        drop(stopped);
+        drop(paused);
     }
     println!(
         "\n  production's p99: {:.0} µs beside a healthy arm, {:.0} µs beside one that hangs",
@@ -54,36 +52,6 @@ pub async fn measure(place: &Place, rounds: usize, seconds: u64) -> Figures {
         median(figures.hung_p99_us.clone())
     );
     figures
-}
-
-/// The arm's server and all its processes, stopped for as long as this lives.
-struct Stopped(Vec<Pid>);
-
-impl Stopped {
-    fn all_of(place: &Place) -> Self {
-        let file = place.arm.data_dir().join("postmaster.pid");
-        let text = fs::read_to_string(file).expect("the arm runs");
-        let postmaster: i32 = text.lines().next().and_then(|line| line.parse().ok()).expect("its process id");
-        let children =
-            fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).expect("its processes");
-        let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok()).chain([postmaster]);
-        let stopped = Self(pids.filter_map(Pid::from_raw).collect());
-        stopped.signal(Signal::STOP);
-        stopped
-    }
-
-    fn signal(&self, signal: Signal) {
-        for pid in &self.0 {
-            // A backend may have ended.
-            let _ = kill_process(*pid, signal);
-        }
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        self.signal(Signal::CONT);
-    }
 }
 
 /// The floor and the aim.

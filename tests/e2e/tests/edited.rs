@@ -184,7 +184,7 @@ async fn an_arm_that_is_added_while_an_experiment_runs_has_every_write_and_touch
     let out = desk.out("edited");
     let (wants, wanted) = watch::channel(document.spec.candidates.clone());
     let mut platform = Editable::open(document.clone(), out.clone(), None, wanted).await.expect("a platform");
-    let mirror = run::start_mirror(&document, platform.worker()).expect("a mirror");
+    let mirror = run::start_mirror(&document, platform.worker(), &out).expect("a mirror");
     let (halt, _) = watch::channel(false);
     let state = State::new(Arc::clone(&mirror), run::arms(&document), halt.clone());
     let options = Options {

@@ -12,24 +12,29 @@ impl Relay<'_> {
         let mut rounds = 0_u32;
         loop {
             let mut moved = false;
-            if self.upstream.is_empty() {
-                if self.upstream.closed {
-                    return End::Client;
-                }
-                moved |= self.upstream.take(self.client);
-            }
-            if self.downstream.is_empty() && self.downstream.closed {
-                if !self.client.wants_write() {
+            if self.downstream.is_empty() {
+                if !self.downstream.closed {
+                    moved |= self.downstream.take(self.worker);
+                } else if !self.client.wants_write() {
                     return End::Worker;
                 }
-            } else if self.downstream.is_empty() {
-                moved |= self.downstream.take(self.worker);
             }
-            match (self.upstream.drain(self.worker), self.downstream.drain(self.client)) {
-                (Ok(up), Ok(down)) => moved |= up || down,
-                (Err(_), _) => return End::Worker,
-                (_, Err(_)) => return End::Client,
+            let Ok(down) = self.downstream.drain(self.client) else { return End::Client };
+            if self.upstream.is_empty() && !self.upstream.closed {
+                let Ok(filled) = self.upstream.fill(self.client) else { return End::Client };
+                moved |= filled;
+                if self.upstream.closed {
+                    // It may still read, and the worker may still have something to say.
+                    self.worker.shutdown_write();
+                }
             }
+            // The worker takes nothing any more; its last words still go to the client.
+            let up = self.upstream.drain(self.worker).unwrap_or_else(|_| {
+                self.upstream.abandon();
+                self.worker_deaf = true;
+                true
+            });
+            moved |= up || down;
             if moved {
                 rounds = rounds.wrapping_add(1);
                 if rounds.is_multiple_of(ROUNDS_PER_TURN) {
@@ -38,7 +43,7 @@ impl Relay<'_> {
                 continue;
             }
             if self.production.draining.load(Ordering::SeqCst) {
-                return End::Drained;
+                return End::DrainedUnseen;
             }
             if let Err(end) = self.wait().await {
                 return end;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::{sync::mpsc, time};
 use understudy_crds::condition::{ArmState, DivergenceKind, SkipReason};
 
-use super::{ArmEvent, ArmShared, lock};
+use super::{ArmShared, lock};
 use crate::{
     capture::exchange::{Outcome, SessionId, SessionInfo},
     clock::now_ns,
@@ -19,8 +19,10 @@ use crate::{
         arm::address::ArmAddress,
         compare::compare,
         entry::Entry,
+        log::{LogEvent, Reader},
         measured,
         order::{Action, Order},
+        overtaken::Overtaken,
         player::{PlayError, Player},
         session_book::SessionSeed,
     },
@@ -86,7 +88,14 @@ struct Driver {
     report: mpsc::UnboundedSender<Done>,
     /// Played before production itself was done, or before that was known here.
     early: HashMap<u64, (u64, Outcome)>,
+    overtaken: Overtaken,
     known_ns: u64,
+    /// So much is held to be played; what is behind it stays in the log, bytes.
+    window_bytes: usize,
+    /// Nothing starts until more is known.
+    needs_more: bool,
+    /// What was read last; kept for its room.
+    events: Vec<LogEvent>,
 }
 
 impl Driver {
@@ -94,6 +103,7 @@ impl Driver {
         let Start { address, seeds, committed, shift_ns } = start;
         // At most one job a session is under way, so the channel holds no more than there are sessions.
         let (report, done) = mpsc::unbounded_channel();
+        let window_bytes = shared.log.get().map_or(0, Reader::window_bytes);
         let mut driver = Self {
             shared,
             address,
@@ -104,7 +114,11 @@ impl Driver {
             done,
             report,
             early: HashMap::new(),
+            overtaken: Overtaken::default(),
             known_ns: 0,
+            window_bytes,
+            needs_more: true,
+            events: Vec::new(),
         };
         for seed in seeds {
             let had_committed = committed.contains(&seed.info.id);
@@ -128,7 +142,7 @@ impl Driver {
             if index < on_the_clone {
                 self.shared.count(|c| *c.skipped.entry(SkipReason::BeforeCut).or_default() += 1);
             } else {
-                self.order.begun(entry);
+                self.order.begun(&entry);
             }
         }
         if closed && self.order.closed(info.id).is_some() {
@@ -149,14 +163,13 @@ impl Driver {
         let mut tick = time::interval(TICK);
         tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         while self.shared.is_alive() && !self.shared.stop.load(Ordering::Relaxed) {
-            while let Some(event) = self.shared.queue.pop() {
-                self.event(event, &mut actions);
-            }
+            self.read_on(&mut actions);
             while let Ok(done) = self.done.try_recv() {
                 self.finished(done, &mut actions);
             }
             self.hold();
             self.order.poll(now_ns(), &mut actions);
+            self.needs_more = actions.is_empty() && self.order.needs_more();
             for action in std::mem::take(&mut actions) {
                 self.act(action, &mut actions);
             }
@@ -170,21 +183,44 @@ impl Driver {
         }
     }
 
-    fn event(&mut self, event: ArmEvent, actions: &mut Vec<Action>) {
-        match event {
-            ArmEvent::SessionOpened(info) => self.open(&info, Vec::new()),
-            ArmEvent::Begun(entry) => {
-                self.shared.count(|c| c.captured += 1);
-                self.order.begun(entry);
+    /// Takes in what the log has, as far as it is needed: what can't be played for long stays in the log, which
+    /// has a disk.
+    fn read_on(&mut self, actions: &mut Vec<Action>) {
+        let shared = Arc::clone(&self.shared);
+        let Some(log) = shared.log.get() else { return };
+        let mut events = std::mem::take(&mut self.events);
+        while self.order.held_bytes() < self.window_bytes || std::mem::take(&mut self.needs_more) {
+            let more = log.read(&mut events);
+            for event in events.drain(..) {
+                self.event(event, actions);
             }
-            ArmEvent::Ended(entry) => {
-                self.order.ended(&entry);
-                if let Some((due_ns, outcome)) = self.early.remove(&entry.id) {
-                    self.judge(&entry, &outcome, due_ns);
+            match more {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    shared.lose(&error.to_string());
+                    break;
                 }
             }
-            ArmEvent::SessionClosed(session) => actions.extend(self.order.closed(session)),
-            ArmEvent::KnownUntil(known_ns) => {
+        }
+        self.events = events;
+    }
+
+    fn event(&mut self, event: LogEvent, actions: &mut Vec<Action>) {
+        match event {
+            LogEvent::SessionOpened(info) => self.open(&info, Vec::new()),
+            LogEvent::Begun(entry) => {
+                self.shared.count(|c| c.captured += 1);
+                self.order.begun(&entry);
+            }
+            LogEvent::Ended(entry) => {
+                self.order.ended(&entry);
+                if let Some((due_ns, outcome)) = self.early.remove(&entry.id) {
+                    self.judge(&entry, &outcome, due_ns, false);
+                }
+            }
+            LogEvent::SessionClosed(session) => actions.extend(self.order.closed(session)),
+            LogEvent::KnownUntil(known_ns) => {
                 self.known_ns = known_ns;
                 self.order.known_until(known_ns);
             }
@@ -223,6 +259,7 @@ impl Driver {
                     more.extend(self.order.finished(session));
                     return;
                 }
+                self.overtaken.started(&entry);
                 let job = Job { entry, due_ns };
                 let refused = match self.players.get(&session) {
                     Some(player) => player.try_send(job).is_err(),
@@ -256,8 +293,9 @@ impl Driver {
                         *c.divergence.entry(DivergenceKind::TransactionState).or_default() += 1;
                     }
                 });
+                let overtaken = self.overtaken.is(&entry);
                 if entry.taken_in.get().is_some() {
-                    self.judge(&entry, &outcome, due_ns);
+                    self.judge(&entry, &outcome, due_ns, overtaken);
                 } else {
                     self.early.insert(entry.id, (due_ns, outcome));
                 }
@@ -274,9 +312,9 @@ impl Driver {
         actions.extend(self.order.finished(session));
     }
 
-    fn judge(&self, entry: &Entry, arm: &Outcome, due_ns: u64) {
+    fn judge(&self, entry: &Entry, arm: &Outcome, due_ns: u64, overtaken: bool) {
         let Some(production) = entry.outcome() else { return };
-        let compared = compare(entry, production, arm);
+        let compared = compare(entry, production, arm, overtaken);
         self.shared.count(|c| {
             c.compared += compared.statements;
             c.ambiguous += compared.ambiguous;
@@ -287,8 +325,9 @@ impl Driver {
         measured::record_arm(&mut lock(&self.shared.recorder), entry, production, arm, due_ns);
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let oldest_ns = self.order.oldest_ns();
+        self.overtaken.forget_before(oldest_ns.unwrap_or(self.known_ns));
         let shared = &self.shared;
         shared.outstanding.store(self.order.outstanding() as u64, Ordering::Relaxed);
         shared.oldest_ns.store(oldest_ns.unwrap_or(u64::MAX), Ordering::Relaxed);

@@ -62,21 +62,21 @@ fn differences_are_told_by_kind() {
         (outcome(&[]), vec![Error]),
         (outcome(&[(2, 77, None), (0, 0, None)]), vec![Error]),
     ] {
-        assert_eq!(compare(&entry(false, false), &production, &arm).divergences, expected, "{arm:?}");
+        assert_eq!(compare(&entry(false, false), &production, &arm, false).divergences, expected, "{arm:?}");
     }
 }
 
 #[test]
 fn the_same_error_is_no_difference() {
     let both = outcome(&[(0, 0, Some(b"23505"))]);
-    assert_eq!(compare(&entry(false, false), &both, &both).divergences, []);
+    assert_eq!(compare(&entry(false, false), &both, &both, false).divergences, []);
 }
 
 #[test]
 fn rows_that_may_differ_are_counted_as_ambiguous_and_not_compared() {
     let (production, arm) = (outcome(&[(2, 77, None)]), outcome(&[(3, 78, None)]));
-    for entry in [entry(true, false), entry(false, true)] {
-        let compared = compare(&entry, &production, &arm);
+    for (entry, overtaken) in [(entry(true, false), false), (entry(false, true), false), (entry(false, false), true)] {
+        let compared = compare(&entry, &production, &arm, overtaken);
         assert_eq!((compared.ambiguous, compared.divergences.len()), (1, 0));
     }
 }
@@ -84,7 +84,7 @@ fn rows_that_may_differ_are_counted_as_ambiguous_and_not_compared() {
 #[test]
 fn what_failed_for_a_reason_of_the_moment_is_not_compared() {
     let production = outcome(&[(0, 0, Some(b"40P01"))]);
-    assert_eq!(compare(&entry(false, false), &production, &outcome(&[(1, 1, None)])), Compared::default());
+    assert_eq!(compare(&entry(false, false), &production, &outcome(&[(1, 1, None)]), false), Compared::default());
 }
 
 #[test]
@@ -94,12 +94,12 @@ fn a_write_of_which_nobody_knows_whether_it_was_committed_is_counted() {
     write.publishes = Footprint::Anything;
     let mut lost = outcome(&[]);
     lost.broken = true;
-    assert_eq!(compare(&write, &lost, &outcome(&[])).divergences, [DivergenceKind::TransactionState]);
+    assert_eq!(compare(&write, &lost, &outcome(&[]), false).divergences, [DivergenceKind::TransactionState]);
     let mut terminated = outcome(&[(0, 0, Some(b"57P01"))]);
     terminated.broken = true;
-    assert_eq!(compare(&write, &terminated, &outcome(&[])).divergences, [], "it said that it failed");
+    assert_eq!(compare(&write, &terminated, &outcome(&[]), false).divergences, [], "it said that it failed");
     assert_eq!(
-        compare(&entry(false, false), &lost, &outcome(&[])).divergences,
+        compare(&entry(false, false), &lost, &outcome(&[]), false).divergences,
         [],
         "nothing would have become visible"
     );

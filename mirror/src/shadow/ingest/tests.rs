@@ -4,12 +4,15 @@ use bytes::Bytes;
 use understudy_crds::condition::{ArmRole, ArmState};
 
 use super::*;
-use crate::{capture::exchange::Outcome, measure::recorder::Recorder, wire::encode, wire::startup::Startup};
+use crate::{
+    capture::exchange::Outcome, measure::recorder::Recorder, shadow::entry::Budget, wire::encode,
+    wire::startup::Startup,
+};
 
 fn shared(limit_bytes: usize) -> IngestShared {
     IngestShared {
         recorder: Mutex::new(Recorder::default()),
-        budget: Budget::new(limit_bytes),
+        log: TrafficLog::new(Budget::new(limit_bytes), None),
         recorded_until_ns: std::sync::atomic::AtomicU64::new(0),
         stop: AtomicBool::new(false),
     }
@@ -91,11 +94,11 @@ fn the_data_of_a_copy_counts_as_memory_until_it_is_let_go_of() {
     ingest.event(Event::Begun(Arc::clone(&exchange)));
     retain(&mut ingest, 1);
     ingest.event(end(&exchange, 20, Bytes::from(vec![0; 500_000])));
-    assert!(shared.budget.used_bytes() > 500_000, "{}", shared.budget.used_bytes());
+    assert!(shared.log.budget().used_bytes() > 500_000, "{}", shared.log.budget().used_bytes());
     ingest.command(Command::Release);
     ingest.event(Event::SessionClosed(SessionId(1)));
     ingest.known(u64::MAX);
-    assert_eq!(shared.budget.used_bytes(), 0);
+    assert_eq!(shared.log.budget().used_bytes(), 0);
 }
 
 #[test]
@@ -110,10 +113,10 @@ fn a_cut_that_takes_too_long_gives_up_what_it_keeps_before_production_runs_out_o
         ingest.event(Event::Begun(Arc::clone(&exchange)));
         ingest.event(end(&exchange, 10 + sequence, Bytes::new()));
     }
-    assert!(shared.budget.is_exceeded());
+    assert!(shared.log.budget().is_exceeded());
     ingest.known(u64::MAX - 1);
     ingest.police(&tap);
-    assert!(!shared.budget.is_exceeded());
+    assert!(!shared.log.budget().is_exceeded());
     assert!(cut(&mut ingest, 50, 60).is_none(), "and no cut is made of what is left");
     retain(&mut ingest, 1000);
     assert!(cut(&mut ingest, 2000, 2001).is_some(), "the next attempt begins anew");
@@ -126,7 +129,7 @@ fn one_arm_at_a_time_is_let_go_of_for_want_of_memory() {
     let mut ingest = Ingest::new(&shared);
     let arms = [ArmShared::new("baseline", ArmRole::Baseline, 0), ArmShared::new("candidate", ArmRole::Candidate, 1)];
     ingest.arms = arms.to_vec();
-    let held = shared.budget.charge(2000);
+    let held = shared.log.budget().charge(2000);
     // The lost arm's thread has not let go of its part yet.
     ingest.police(&tap);
     ingest.police(&tap);

@@ -7,11 +7,12 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
-    capture::exchange::{Exchange, Outcome},
+    capture::exchange::{Exchange, Outcome, StatementOutcome},
     shadow::{
         entry::Budget,
         statement::footprint::{Footprint, RowKey, TableUse},
     },
+    wire::backend::TransactionStatus,
 };
 
 const SHIFT: u64 = 1000;
@@ -54,7 +55,7 @@ fn entry(id: u64, session: u64, begun_ns: u64, ended_ns: Option<u64>, row: Optio
 fn order(entries: &[Arc<Entry>]) -> Order {
     let mut order = Order::new(SHIFT, LIMIT);
     for entry in entries {
-        order.begun(Arc::clone(entry));
+        order.begun(entry);
     }
     order.known_until(u64::MAX);
     order
@@ -86,6 +87,67 @@ fn nothing_starts_before_it_is_due_and_sessions_keep_their_order() {
     assert_eq!(started(&mut order, 5000), [3]);
     order.finished(SessionId(1));
     assert_eq!(started(&mut order, 5000), [2]);
+}
+
+#[test]
+fn an_arm_that_answers_nothing_is_told_no_more_than_could_help_it() {
+    let mut order = Order::new(SHIFT, LIMIT);
+    assert!(order.needs_more(), "nothing is here");
+    order.begun(&entry(1, 1, 100, Some(300), None));
+    order.known_until(150);
+    assert!(!order.needs_more(), "it waits for the clock");
+    assert_eq!(started(&mut order, 5000), [1]);
+    assert!(order.needs_more(), "what it waits for may be told up to its end");
+    order.known_until(300);
+    assert!(!order.needs_more());
+    order.finished(SessionId(1));
+    assert!(order.needs_more(), "nothing is left");
+    order.begun(&entry(2, 1, 400, Some(500), None));
+    assert_eq!(started(&mut order, 5000), NONE);
+    assert!(order.needs_more(), "it is due, and what production finished before it began is not known");
+    order.hold_from(Some(200));
+    assert!(!order.needs_more(), "all before the hold is played");
+}
+
+/// A write of row 5 that found it, in a transaction that is still open or by itself.
+fn found(id: u64, session: u64, begun_ns: u64, ended_ns: u64, in_transaction: bool) -> Arc<Entry> {
+    let outcome = Outcome {
+        ended_ns,
+        after: if in_transaction { TransactionStatus::InTransaction } else { TransactionStatus::Idle },
+        statements: vec![StatementOutcome { tag_rows: Some(1), ..StatementOutcome::default() }],
+        ..Outcome::default()
+    };
+    let mut entry = Arc::into_inner(entry(id, session, begun_ns, None, Some(5))).unwrap();
+    let exchange = Arc::into_inner(entry.exchange).unwrap();
+    entry.exchange = Arc::new(Exchange { outcome: OnceLock::from(outcome), ..exchange });
+    Arc::new(entry)
+}
+
+#[test]
+fn an_answer_that_came_late_does_not_put_its_write_behind_the_one_that_waited_for_it() {
+    // Session 2 got the lock when session 1 had committed, was answered first, and went on in its transaction.
+    let (late, waited) = (found(1, 1, 100, 210, false), found(2, 2, 101, 200, true));
+    let (goes_on, other) = (entry(3, 2, 220, Some(230), None), entry(4, 3, 205, Some(240), Some(9)));
+    let mut order = order(&[late, waited, other, goes_on]);
+    assert_eq!(started(&mut order, 5000), [1], "session 3 began when session 1 had committed");
+    order.finished(SessionId(1));
+    assert_eq!(started(&mut order, 5001), [2]);
+    order.finished(SessionId(2));
+    assert_eq!(started(&mut order, 5002), [3, 4]);
+}
+
+#[test]
+fn a_transaction_does_not_wait_for_what_waits_for_its_own_lock() {
+    let (late, holder) = (found(1, 1, 100, 210, false), found(2, 2, 101, 200, true));
+    let mut order = order(&[late, holder]);
+    assert_eq!(started(&mut order, 5000), [2], "nobody knows yet");
+    order.finished(SessionId(2));
+    assert_eq!(started(&mut order, 5001), [1], "it waits for the row's lock now");
+    order.begun(&entry(3, 2, 220, Some(230), None));
+    assert_eq!(started(&mut order, 5002), [3]);
+    order.finished(SessionId(1));
+    order.finished(SessionId(2));
+    assert_eq!(order.outstanding(), 0);
 }
 
 #[test]
@@ -126,7 +188,7 @@ fn a_write_waits_for_its_outcome_and_a_read_does_not() {
 #[test]
 fn nothing_starts_before_all_is_known_that_came_before_it() {
     let mut order = Order::new(SHIFT, LIMIT);
-    order.begun(entry(1, 1, 100, Some(110), None));
+    order.begun(&entry(1, 1, 100, Some(110), None));
     order.known_until(99);
     assert_eq!(started(&mut order, 50_000), NONE);
     order.known_until(100);
@@ -197,8 +259,8 @@ fn a_write_whose_outcome_is_seen_early_waits_for_the_news_of_what_ended_before_i
     let first = entry(1, 1, 0, None, Some(7));
     let second = entry(2, 2, 10, Some(5000), Some(7));
     let mut order = Order::new(SHIFT, LIMIT);
-    order.begun(Arc::clone(&first));
-    order.begun(Arc::clone(&second));
+    order.begun(&first);
+    order.begun(&second);
     order.known_until(4000);
     let mut actions = Vec::new();
     order.poll(5001, &mut actions);

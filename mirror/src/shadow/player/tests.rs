@@ -141,3 +141,23 @@ async fn what_rolled_back_on_production_does_not_commit_on_the_arm() {
     assert!(asked[1].starts_with(b"DO "), "the arm's transaction is made to fail first");
     assert_eq!((&asked[2][..], misaligned), (&b"commit\0"[..], false));
 }
+
+#[test]
+fn a_copy_whose_client_vanished_comes_to_its_end_wherever_that_was() {
+    let (query, sync) = (message(b'Q', b"copy t from stdin\0"), message(b'S', b""));
+    let extended = [message(b'E', b"\0\0\0\0\0"), sync.clone()].concat();
+    let (data, done) = (message(b'd', b"1\n"), message(b'c', b""));
+    let fail = message(b'f', b"the client has gone\0");
+    let half = &data[..3];
+    for (request, came, sent) in [
+        (&query, vec![], vec![&fail]),
+        (&query, vec![&data[..], half], vec![&data, &fail]),
+        (&query, vec![&data[..], &done], vec![&data, &done]),
+        (&extended, vec![&data[..]], vec![&data, &fail, &sync]),
+        (&extended, vec![&data[..], &done], vec![&data, &done, &sync]),
+        (&extended, vec![&data[..], &done, &sync], vec![&data, &done, &sync]),
+    ] {
+        let expected: Vec<u8> = sent.into_iter().flatten().copied().collect();
+        assert_eq!(given_up(request, &came.concat().into()), expected, "{came:?}");
+    }
+}

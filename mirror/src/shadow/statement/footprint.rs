@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// What a statement touches.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Footprint {
     /// Nobody knows: possibly everything.
     Anything,
@@ -13,7 +15,7 @@ pub enum Footprint {
 }
 
 /// How a statement touches one table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableUse {
     /// Name without schema: tables of the same name in two schemas count as one.
     pub table: Arc<str>,
@@ -24,7 +26,7 @@ pub struct TableUse {
 }
 
 /// Rows picked by `column = value`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowKey {
     /// The column.
     pub column: Arc<str>,
@@ -43,6 +45,14 @@ impl Footprint {
             (Self::Anything, Self::Tables(tables)) | (Self::Tables(tables), Self::Anything) => !tables.is_empty(),
             (Self::Anything, Self::Anything) => true,
         }
+    }
+
+    /// Whether both lock one row, as far as their texts tell: the same column of the same table has the same value.
+    /// Two tables of one name in two schemas are taken for one here as well.
+    pub fn locks_a_row_of(&self, other: &Self) -> bool {
+        let (Self::Tables(mine), Self::Tables(theirs)) = (self, other) else { return false };
+        let both = |a: &TableUse, b: &TableUse| a.table == b.table && a.writes && b.writes && a.rows == b.rows;
+        mine.iter().any(|a| a.rows.is_some() && theirs.iter().any(|b| both(a, b)))
     }
 
     /// Whether it certainly writes to some table.
@@ -108,6 +118,7 @@ mod tests {
             (Footprint::NOTHING, false),
         ] {
             assert_eq!(five.conflicts(&other), expected, "{other:?}");
+            assert_eq!(five.locks_a_row_of(&other), other == five, "{other:?}");
             assert_eq!(other.conflicts(&five), expected, "{other:?}");
         }
         assert!(five.writes_to_a_table() && !table("t", None, false).writes_to_a_table());

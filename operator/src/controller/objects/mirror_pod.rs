@@ -50,7 +50,11 @@ pub fn pod(fit: &Fit<'_>, settings: &Settings) -> Object {
                 "periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": 3,
             },
             // No limits: throttling or killing it would be felt by production.
-            "resources": { "requests": { "cpu": "100m", "memory": "256Mi" } },
+            "resources": { "requests": {
+                "cpu": "100m", "memory": "256Mi",
+                // So that the node has room for the traffic log. What it leaves free there is the log's own care.
+                "ephemeral-storage": fit.experiment.spec.capture.disk.map(|disk| disk.to_string()),
+            }},
             "securityContext": {
                 "allowPrivilegeEscalation": false,
                 "readOnlyRootFilesystem": true,

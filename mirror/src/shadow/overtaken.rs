@@ -1,0 +1,120 @@
+//! Which reads were overtaken on an arm by a change that production had not begun when it answered them. Nothing
+//! waits for a read on an arm: a slow one would hold up everybody's writes there, as it did not on production. What it
+//! then sees may be newer than what production saw, so it is not compared. Pure.
+
+use std::collections::BTreeMap;
+
+use super::{entry::Entry, statement::footprint::Footprint};
+use crate::capture::exchange::SessionId;
+
+/// Changes that are kept for reads that are not finished.
+const MAX_CHANGES: usize = 50_000;
+
+/// Changes that have started on the arm, as long as a read from before them may still be played.
+#[derive(Debug, Default)]
+pub struct Overtaken {
+    /// By the moment when production began them, and their number.
+    started: BTreeMap<(u64, u64), (SessionId, Footprint)>,
+    /// What production began before may have been forgotten, ns.
+    forgotten_ns: u64,
+}
+
+impl Overtaken {
+    /// An exchange starts on the arm.
+    pub fn started(&mut self, entry: &Entry) {
+        if entry.publishes == Footprint::NOTHING {
+            return;
+        }
+        let exchange = &entry.exchange;
+        self.started.insert((exchange.begun_ns, entry.id), (exchange.session, entry.publishes.clone()));
+        while self.started.len() > MAX_CHANGES {
+            if let Some(((begun_ns, _), _)) = self.started.pop_first() {
+                self.forgotten_ns = self.forgotten_ns.max(begun_ns + 1);
+            }
+        }
+    }
+
+    /// Whether an exchange that has just finished on the arm may have seen what production had not begun when it
+    /// answered. Who is still running on production has been answered before nothing.
+    pub fn is(&self, entry: &Entry) -> bool {
+        let answered_ns = entry.ended_ns();
+        if entry.writes || answered_ns == u64::MAX {
+            return false;
+        }
+        let session = entry.exchange.session;
+        answered_ns < self.forgotten_ns
+            || self
+                .started
+                .range((answered_ns + 1, 0)..)
+                .any(|(_, (of, publishes))| *of != session && publishes.conflicts(&entry.touches))
+    }
+
+    /// Nothing is left to be played that production began before this moment.
+    pub fn forget_before(&mut self, oldest_ns: u64) {
+        while self.started.first_key_value().is_some_and(|((begun_ns, _), _)| *begun_ns < oldest_ns) {
+            self.started.pop_first();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, OnceLock, atomic::AtomicBool};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        capture::exchange::{Exchange, Outcome},
+        shadow::{entry::Budget, statement::footprint::TableUse},
+    };
+
+    fn entry(session: u64, begun_ns: u64, ended_ns: Option<u64>, table: &str, writes: bool) -> Entry {
+        let touches = Footprint::Tables(vec![TableUse { table: table.into(), rows: None, writes }]);
+        let outcome = OnceLock::new();
+        if let Some(ended_ns) = ended_ns {
+            outcome.set(Outcome { ended_ns, ..Outcome::default() }).unwrap();
+        }
+        let exchange = Exchange { session: SessionId(session), sequence: 0, begun_ns, request: Bytes::new(), outcome };
+        Entry {
+            id: begun_ns,
+            exchange: Arc::new(exchange),
+            statements: Vec::new(),
+            writes,
+            publishes: touches.writes(),
+            touches,
+            skip: None,
+            overlapped: AtomicBool::new(false),
+            charge: Budget::new(0).charge(0),
+            taken_in: OnceLock::new(),
+        }
+    }
+
+    #[test]
+    fn a_read_is_overtaken_by_what_began_after_its_answer_and_changes_what_it_reads() {
+        let mut overtaken = Overtaken::default();
+        overtaken.started(&entry(1, 100, Some(110), "t", true));
+        for (read, expected) in [
+            (entry(2, 50, Some(99), "t", false), true),
+            (entry(2, 50, Some(100), "t", false), false),
+            (entry(2, 50, Some(99), "u", false), false),
+            (entry(1, 50, Some(99), "t", false), false),
+            (entry(2, 50, None, "t", false), false),
+            (entry(2, 50, Some(99), "t", true), false),
+        ] {
+            assert_eq!(overtaken.is(&read), expected, "{read:?}");
+        }
+        overtaken.forget_before(101);
+        assert!(!overtaken.is(&entry(2, 50, Some(99), "t", false)));
+    }
+
+    #[test]
+    fn what_had_to_be_forgotten_is_not_compared() {
+        let mut overtaken = Overtaken::default();
+        for begun_ns in 0..=MAX_CHANGES as u64 {
+            overtaken.started(&entry(1, begun_ns, None, "t", true));
+        }
+        assert!(overtaken.is(&entry(2, 0, Some(0), "u", false)));
+        assert!(!overtaken.is(&entry(2, 0, Some(1), "u", false)));
+    }
+}
