@@ -1,155 +1,137 @@
-//! A short run of the fuzz targets' checks: random bytes, and well-formed ones with a few bytes
-//! changed, which reach further.
+//! A short run of the fuzz targets' checks: the committed corpora, random bytes, and well-formed ones with a
+//! few bytes changed, which reach further. The runs are the same each time.
 
-use proptest::{collection::vec, prelude::*};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use proptest::{
+    prelude::*,
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
 
 #[path = "../fuzz/src/lib.rs"]
 mod checks;
+#[path = "decoders/found.rs"]
+mod found;
+#[path = "decoders/words.rs"]
+mod words;
 
-fn message(tag: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len() + 4).unwrap_or(u32::MAX).to_be_bytes();
-    [&[tag][..], &length, payload].concat()
+use self::words::{answer, contents, conversation, login, mutated, offer, packet, random, request, rows, sql, stream};
+
+/// What a corpus may take of a checkout.
+const MAX_FILES: usize = 200;
+const MAX_BYTES: u64 = 200_000;
+
+/// Runs a check over as many inputs, the same each time.
+fn run(target: &str, cases: u32, inputs: impl Strategy<Value = Vec<u8>>) {
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let ran = runner.run(&inputs, |data| {
+        checks::check(target, &data);
+        Ok(())
+    });
+    if let Err(error) = ran {
+        panic!("{target}: {error}");
+    }
 }
 
-/// A client's message that makes sense.
-fn request() -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![
-        Just(message(b'Q', b"select 1\0")),
-        Just(message(b'P', b"s\0update t set a = $1\0\0\0")),
-        Just(message(b'B', b"\0s\0\0\x01\0\x01\0\x01\0\0\0\x04\0\0\0\x07\0\0")),
-        Just(message(b'E', b"\0\0\0\0\0")),
-        Just(message(b'C', b"Ss\0")),
-        Just(message(b'S', b"")),
-        Just(message(b'd', b"1\t2\n")),
-        Just(message(b'c', b"")),
-        Just(message(b'F', b"\0\0\0\x01\0\0\0\0\0\0")),
-        Just(message(b'X', b"")),
-        Just(message(b'p', b"secret\0")),
-    ]
+#[test]
+fn the_frame_splitter_takes_any_bytes() {
+    run("frames", 4096, prop_oneof![random(), stream(), mutated(stream())]);
 }
 
-/// A server's message that makes sense.
-fn answer() -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![
-        Just(message(b'R', &[0; 4])),
-        Just(message(b'K', &[0, 0, 0, 9, 1, 2, 3, 4])),
-        Just(message(b'Z', b"I")),
-        Just(message(b'Z', b"T")),
-        Just(message(b'Z', b"E")),
-        Just(message(b'1', b"")),
-        Just(message(b'C', b"UPDATE 3\0")),
-        Just(message(b'D', b"\0\x01\0\0\0\x011")),
-        Just(message(b'E', b"SERROR\0C23505\0\0")),
-        Just(message(b'G', b"\0\0\0")),
-        Just(message(b'I', b"")),
-        Just(message(b's', b"")),
-    ]
+#[test]
+fn the_first_packet_may_be_any_bytes() {
+    run("startup", 4096, prop_oneof![random(), packet(), mutated(packet())]);
 }
 
-/// Chunks of both sides as the tracker's check takes them.
-fn conversation() -> impl Strategy<Value = Vec<u8>> {
-    let chunk = prop_oneof![request().prop_map(|bytes| (0_u8, bytes)), answer().prop_map(|bytes| (0x80_u8, bytes)),];
-    vec(chunk, 0..40).prop_map(|chunks| {
-        chunks
-            .into_iter()
-            .flat_map(|(side, bytes)| {
-                let length = u8::try_from(bytes.len()).unwrap_or(0x7f).min(0x7f);
-                [vec![side | length], bytes].concat()
-            })
-            .collect()
-    })
+#[test]
+fn what_is_said_for_a_client_is_read_back() {
+    run("encode", 4096, prop_oneof![random(), packet(), mutated(packet())]);
 }
 
-fn mutated(bytes: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
-    (bytes, vec((any::<prop::sample::Index>(), any::<u8>()), 0..4)).prop_map(|(mut bytes, changes)| {
-        for (index, byte) in changes {
-            if let Some(slot) = bytes.len().checked_sub(1).and_then(|last| bytes.get_mut(index.index(last + 1))) {
-                *slot = byte;
-            }
+#[test]
+fn the_tracker_takes_any_bytes_of_both_sides() {
+    run("tracker", 4096, prop_oneof![random(), conversation(), mutated(conversation())]);
+}
+
+#[test]
+fn a_row_has_one_digest_however_it_comes() {
+    run("digest", 1024, prop_oneof![random(), rows()]);
+}
+
+#[test]
+fn requests_may_say_anything() {
+    run("frontend", 4096, prop_oneof![random(), request(), mutated(request())]);
+}
+
+#[test]
+fn answers_may_say_anything() {
+    run("backend", 4096, prop_oneof![random(), contents(), mutated(contents()), answer()]);
+}
+
+#[test]
+fn a_sasl_offer_may_be_any_bytes() {
+    run("sasl", 4096, prop_oneof![random(), offer(), mutated(offer())]);
+}
+
+#[test]
+fn a_login_passes_as_it_comes() {
+    run("login", 1024, prop_oneof![random(), login(), mutated(login())]);
+}
+
+#[test]
+fn the_lexer_takes_any_bytes() {
+    run("lexer", 4096, prop_oneof![random(), sql(), mutated(sql())]);
+}
+
+#[test]
+fn a_text_stands_for_all_of_its_template() {
+    run("template", 1024, prop_oneof![random(), sql(), mutated(sql())]);
+}
+
+#[test]
+fn a_session_is_followed_through_any_conversation() {
+    run("plan", 1024, prop_oneof![random(), conversation(), mutated(conversation())]);
+}
+
+#[test]
+fn a_whole_session_may_be_anything() {
+    run("session", 3000, proptest::collection::vec(any::<u8>(), 8..400));
+}
+
+fn fuzz() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
+}
+
+#[test]
+fn every_target_takes_its_corpus() {
+    for (target, check) in checks::TARGETS {
+        let directory = fuzz().join("corpus").join(target);
+        let listed = fs::read_dir(&directory);
+        let Ok(listed) = listed else { panic!("{target} has no corpus: {}", directory.display()) };
+        let mut files: Vec<PathBuf> = listed.flatten().map(|file| file.path()).collect();
+        files.sort();
+        assert!(!files.is_empty() && files.len() <= MAX_FILES, "{target}: {} files", files.len());
+        let mut bytes = 0;
+        for file in files {
+            let Ok(data) = fs::read(&file) else { panic!("{} can't be read", file.display()) };
+            bytes += data.len() as u64;
+            println!("{}", file.display());
+            check(&data);
         }
-        bytes
-    })
+        assert!(bytes <= MAX_BYTES, "{target}: {bytes} bytes");
+    }
 }
 
-fn random() -> impl Strategy<Value = Vec<u8>> {
-    vec(any::<u8>(), 0..300)
-}
-
-fn stream() -> impl Strategy<Value = Vec<u8>> {
-    (any::<u8>(), vec(request(), 0..20)).prop_map(|(cut, messages)| [vec![cut], messages.concat()].concat())
-}
-
-fn packet() -> impl Strategy<Value = Vec<u8>> {
-    vec(("[a-z_.]{1,9}", "[a-z0-9 -]{0,9}"), 0..6).prop_map(|parameters| {
-        let text = parameters.into_iter().flat_map(|(name, value)| [name, "\0".into(), value, "\0".into()]);
-        let text: String = text.collect();
-        [&[0, 0, 0, 99][..], &196_608_u32.to_be_bytes(), text.as_bytes(), &[0]].concat()
-    })
-}
-
-fn offer() -> impl Strategy<Value = Vec<u8>> {
-    let mechanisms = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "OAUTHBEARER", ""];
-    vec(prop::sample::select(mechanisms.to_vec()), 0..5).prop_map(|mechanisms| {
-        let list: String = mechanisms.into_iter().flat_map(|mechanism| [mechanism, "\0"]).collect();
-        [&10_u32.to_be_bytes()[..], list.as_bytes()].concat()
-    })
-}
-
-fn sql() -> impl Strategy<Value = Vec<u8>> {
-    let words = [
-        "select ",
-        "1",
-        "'it''s'",
-        "e'\\''",
-        "$1",
-        "$a$ x $a$",
-        "--c\n",
-        "/* /* */ */",
-        "\"T\"",
-        "1..2",
-        "0x1F",
-        ".5",
-        "a = b",
-        "'",
-        "$",
-        "/*",
-        "\\",
-    ];
-    vec(prop::sample::select(words.to_vec()), 0..20).prop_map(|words| words.concat().into_bytes())
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_frame_splitter_takes_any_bytes(data in prop_oneof![random(), stream(), mutated(stream())]) {
-        checks::frames(&data);
-    }
-
-    #[test]
-    fn the_first_packet_may_be_any_bytes(data in prop_oneof![random(), packet(), mutated(packet())]) {
-        checks::startup(&data);
-    }
-
-    #[test]
-    fn the_tracker_takes_any_bytes_of_both_sides(
-        data in prop_oneof![random(), conversation(), mutated(conversation())],
-    ) {
-        checks::tracker(&data);
-    }
-
-    #[test]
-    fn messages_may_say_anything(data in prop_oneof![random(), request(), mutated(request())]) {
-        checks::frontend(&data);
-    }
-
-    #[test]
-    fn a_sasl_offer_may_be_any_bytes(data in prop_oneof![random(), offer(), mutated(offer())]) {
-        checks::sasl(&data);
-    }
-
-    #[test]
-    fn the_lexer_takes_any_bytes(data in prop_oneof![random(), sql(), mutated(sql())]) {
-        checks::lexer(&data);
-    }
+#[test]
+fn every_check_is_a_target_and_every_target_a_check() {
+    let Ok(listed) = fs::read_dir(fuzz().join("fuzz_targets")) else { panic!("no targets") };
+    let files: BTreeSet<String> =
+        listed.flatten().filter_map(|file| Some(file.path().file_stem()?.to_str()?.to_owned())).collect();
+    let checks: BTreeSet<String> = checks::TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(files, checks);
 }

@@ -1,4 +1,5 @@
-//! Fuzzes the SQL lexer. Decides nothing: the check is in the library.
+//! Any bytes whatever; what must hold stands beside the check.
+
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| understudy_mirror_fuzz::lexer(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| understudy_mirror_fuzz::check("lexer", data));
