@@ -16,7 +16,8 @@ demo: ## everything on this machine: a worker, its clones, a verdict, a promotio
 	@exec $(target)/release/understudy demo --yes --out $(target)/demo
 
 test: ## all tests, with real PostgreSQL servers and a real Kubernetes; what CI runs
-	@scripts/prepare.sh
+	@scripts/prepare.sh drivers
+	@scripts/drivers.sh || [ -z "$${CI:-}" ]
 	@$(MAKE) --no-print-directory lint
 	$(cargo) build --workspace --bins
 	$(cargo) test --workspace --exclude understudy-kubernetes-tests

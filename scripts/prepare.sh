@@ -2,8 +2,10 @@
 # Installs what Understudy's commands and tests need beyond Rust, on Debian and Ubuntu: a PostgreSQL
 # server, libclang, a C compiler, make and setpriv. `prepare.sh cluster` adds what the test cluster
 # needs: containerd, runc, the CNI plugins, iptables, conntrack, socat and three kinds of mkfs. `prepare.sh
-# bench` adds the relays that the mirror is measured beside. Says what it installs before it does so; does nothing and prints nothing when all is there. Creates and starts no
-# PostgreSQL cluster, no container runtime and no relay.
+# bench` adds the relays that the mirror is measured beside, `prepare.sh drivers` what the drivers of
+# tests/drivers run on: Python, Node.js, Java. Several words may be given. Says what it installs before it
+# does so; does nothing and prints nothing when all is there. Creates and starts no PostgreSQL cluster, no
+# container runtime and no relay.
 #
 # It must not change what is there already: no upgrade, no setting that stays.
 set -eu
@@ -19,6 +21,15 @@ exists() {
     done
     return 1
 }
+
+for word; do
+    case $word in
+        cluster | bench | drivers) ;;
+        *) say "there is no $word: cluster, bench, drivers"; exit 2 ;;
+    esac
+done
+words=" $* "
+wanted() { case $words in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
 
 # --- What is missing -----------------------------------------------------------------------------
 
@@ -65,7 +76,7 @@ has_libclang || lacks 'libclang' libclang
 has_compiler || lacks 'a C compiler' gcc libc6-dev
 has make || lacks 'make' make
 has setpriv || lacks 'setpriv' util-linux
-if [ "${1:-}" = cluster ]; then
+if wanted cluster; then
     has containerd || lacks 'containerd' containerd
     has runc || lacks 'runc' runc
     exists /usr/lib/cni/bridge || lacks 'the CNI plugins' containernetworking-plugins
@@ -79,9 +90,16 @@ if [ "${1:-}" = cluster ]; then
     # Debian's own is too old.
     has go || { say 'this machine lacks Go 1.26, which the cluster is built with: see https://go.dev/dl'; exit 1; }
 fi
-if [ "${1:-}" = bench ]; then
+if wanted bench; then
     exists /usr/sbin/haproxy || lacks 'HAProxy' haproxy
     exists /usr/sbin/pgbouncer || lacks 'PgBouncer' pgbouncer
+fi
+if wanted drivers; then
+    python3 -c 'import ensurepip, venv' 2>/dev/null || lacks 'Python with venv' python3 python3-venv
+    has node || lacks 'Node.js' nodejs
+    has npm || lacks 'npm' npm
+    has javac || lacks 'a JDK' default-jdk-headless
+    has curl || lacks 'curl' curl ca-certificates
 fi
 if [ -z "$missing" ]; then exit 0; fi
 
@@ -98,7 +116,7 @@ if [ "$(id -u)" -ne 0 ]; then
     if has sudo && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
         root=sudo
     else
-        say "this machine lacks $missing, and installing needs root; run: sudo scripts/prepare.sh"
+        say "this machine lacks $missing, and installing needs root; run: sudo scripts/prepare.sh $*"
         exit 1
     fi
 fi

@@ -49,6 +49,16 @@ pub struct Served {
     pub errors: Vec<String>,
 }
 
+impl Served {
+    /// A session was ended by the other side.
+    fn ended(&mut self, session: i64, why: Option<Error>) {
+        match why {
+            Some(why) if why.code() == Some(&SqlState::ADMIN_SHUTDOWN) => self.goodbyes += 1,
+            why => self.errors.push(format!("session {session}: {why:?}")),
+        }
+    }
+}
+
 impl Application {
     /// Opens the sessions; each sends a statement every `period`, whether the last one was slow or not.
     pub async fn start(through: SocketAddr, sessions: usize, period: Duration) -> Self {
@@ -64,6 +74,11 @@ impl Application {
     /// Ends the sessions and adds up what they were served.
     pub async fn stop(self) -> Served {
         self.stop.send_replace(true);
+        self.ended().await
+    }
+
+    /// Waits for the server to end every session, and adds up what they were served.
+    pub async fn ended(self) -> Served {
         let mut all = Served::default();
         for session in self.sessions {
             let served = timeout(STATEMENT_LIMIT * 2, session).await.expect("the session's end").expect("a session");
@@ -96,7 +111,7 @@ async fn session(address: SocketAddr) -> Result<Session, Error> {
 }
 
 async fn serve(session: Session, number: i64, period: Duration, mut stopped: watch::Receiver<bool>) -> Served {
-    let Session { client, connection } = session;
+    let Session { client, mut connection } = session;
     // Prepared once: a statement that is prepared anew is also closed anew, with nobody there to hear
     // what the server has to say to that.
     let write = client.prepare("INSERT INTO ledger VALUES ($1, $2)").await.expect("a prepared write");
@@ -108,6 +123,11 @@ async fn serve(session: Session, number: i64, period: Duration, mut stopped: wat
     for n in 0.. {
         tokio::select! {
             biased;
+            // The server takes leave of a session that is idle.
+            end = &mut connection => {
+                served.ended(number, end.expect("its end").err());
+                break;
+            }
             _ = stopped.wait_for(|stop| *stop) => break,
             _ = ticks.tick() => {}
         }
@@ -126,12 +146,9 @@ async fn serve(session: Session, number: i64, period: Duration, mut stopped: wat
             break;
         };
         if let Err(error) = result {
-            // A session that was idle when the server took leave learns why from its connection.
+            // A statement that came after the server took leave learns why from the connection.
             let why = if error.is_closed() { connection.await.expect("its end").err() } else { Some(error) };
-            match why {
-                Some(why) if why.code() == Some(&SqlState::ADMIN_SHUTDOWN) => served.goodbyes += 1,
-                why => served.errors.push(format!("session {number}: {why:?}")),
-            }
+            served.ended(number, why);
             break;
         }
     }

@@ -73,7 +73,7 @@ async fn killed_arm(arm: &str) {
     kill_process(postmaster(&out, arm), Signal::KILL).expect("killed");
 
     let ended = running.ended_within(Duration::from_secs(60)).await;
-    let served = application.stop().await;
+    let served = application.ended().await;
     ended.expect_code(0);
     ended.seen.expect_nothing_left(&out);
     // The run has ended with its arm, and the mirror took leave of every session, between two statements.

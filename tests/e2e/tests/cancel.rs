@@ -1,0 +1,139 @@
+//! Cancel requests through the mirror: the right backend among several, nobody with a wrong key, a cancelled write
+//! undone on the arms as on the worker, and keys of any length as they came.
+
+#![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::timeout,
+};
+use tokio_postgres::Client;
+use understudy_e2e::{
+    raw::{Raw, startup},
+    stage::Servers,
+    tables::Rows,
+    wire::{kinds, message, query},
+};
+use understudy_harness::wait_until;
+
+const LIMIT: Duration = Duration::from_secs(20);
+const TABLES: &str = "CREATE TABLE written (i int, t text)";
+const ROWS: [Rows; 1] = [("written", "t::text")];
+
+/// A session, and the process and key that name it.
+async fn session(address: SocketAddr) -> (Raw, Vec<u8>) {
+    let mut raw = Raw::connect(address).await;
+    raw.send(&startup("postgres")).await;
+    let key = raw.heard(b'Z').await.into_iter().find(|(kind, _)| *kind == b'K');
+    (raw, key.expect("a key").1)
+}
+
+fn cancel_packet(key: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(8 + key.len()).expect("short");
+    [length.to_be_bytes().as_slice(), &80_877_102_u32.to_be_bytes(), key].concat()
+}
+
+async fn cancel(address: SocketAddr, key: &[u8]) {
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    stream.write_all(&cancel_packet(key)).await.expect("sent");
+    // The server closes when it has dealt with it.
+    let closed = timeout(LIMIT, stream.read(&mut [0; 16])).await.expect("the end in time");
+    assert_eq!(closed.expect("an orderly end"), 0);
+}
+
+async fn sleeping(worker: &Client, count: i64) {
+    wait_until("they sleep", || async {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        worker.query_one(sql, &[]).await.is_ok_and(|row| row.get::<_, i64>(0) == count)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_write_is_undone_everywhere_and_a_wrong_key_cancels_nobody() {
+    let servers = Servers::start(2, TABLES).await;
+    let arms = servers.addresses();
+    let stage = servers.mirror("64Mi", &arms).await;
+    let worker = stage.servers.worker.connect().await;
+    let mut sessions = Vec::new();
+    for number in 0..4 {
+        let (mut wire, key) = session(stage.through).await;
+        assert_eq!(key.len(), 8, "a process and a key of 4 bytes: protocol 3.0");
+        let write = format!("INSERT INTO written SELECT {number}, 'x' FROM (SELECT pg_sleep(3)) s");
+        wire.send(&query(&write)).await;
+        sessions.push((wire, key));
+    }
+    sleeping(&worker, 4).await;
+    // The right process with a key that is not its own, through the mirror.
+    let key = sessions[0].1.clone();
+    let wrong: Vec<u8> = key.iter().enumerate().map(|(n, byte)| if n < 4 { *byte } else { !byte }).collect();
+    cancel(stage.through, &wrong).await;
+    sleeping(&worker, 4).await;
+    cancel(stage.through, &sessions[2].1).await;
+    sleeping(&worker, 3).await;
+    for (number, (wire, _)) in sessions.iter_mut().enumerate() {
+        let answers = wire.heard(b'Z').await;
+        assert_eq!(kinds(&answers), if number == 2 { "EZ" } else { "CZ" }, "session {number}");
+        // It goes on, and the next statement is left alone.
+        wire.send(&query(&format!("INSERT INTO written VALUES ({number}, 'after')"))).await;
+        assert_eq!(kinds(&wire.heard(b'Z').await), "CZ", "session {number}");
+    }
+    let rows: i64 = worker.query_one("SELECT count(*) FROM written", &[]).await.expect("rows").get(0);
+    assert_eq!(rows, 7);
+    assert_eq!(stage.metric("understudy_cancel_requests_total").await, 2);
+    for name in ["baseline", "candidate"] {
+        let arm = stage.expect_level(name, &ROWS).await;
+        println!("{name}: {:?} {:?}", arm.exchanges, arm.divergence);
+    }
+    stage.end().await;
+}
+
+/// A stand-in for a server that speaks protocol 3.2, which PostgreSQL 15 does not: it gives every session this key,
+/// and tells what cancel requests it gets.
+async fn stand_in(key: Vec<u8>) -> (SocketAddr, mpsc::Receiver<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("its number");
+    let (told, cancels) = mpsc::channel(4);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let (key, told) = (key.clone(), told.clone());
+            tokio::spawn(async move {
+                let mut packet = vec![0; 1 << 12];
+                let read = client.read(&mut packet).await.expect("a packet");
+                packet.truncate(read);
+                if packet.get(4..8) == Some(&80_877_102_u32.to_be_bytes()) {
+                    return told.send(packet).await.expect("the test listens");
+                }
+                let ready = [message(b'R', &[0; 4]), message(b'K', &key), message(b'Z', b"I")].concat();
+                client.write_all(&ready).await.expect("sent");
+                // Until the client goes.
+                while matches!(client.read(&mut packet).await, Ok(1..)) {}
+            });
+        }
+    });
+    (address, cancels)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_key_reaches_the_client_and_comes_back_whole() {
+    let key: Vec<u8> = [[0, 0, 4, 210].as_slice(), &(0..=255).collect::<Vec<u8>>()].concat();
+    let (server, mut cancels) = stand_in(key.clone()).await;
+    let servers = Servers::start(0, "SELECT 1").await;
+    let stage = servers.mirror_to(server, "64Mi", &[]).await;
+    let mut digests = Vec::new();
+    for address in [server, stage.through] {
+        let mut client = Raw::connect(address).await;
+        client.send(&startup("postgres")).await;
+        digests.push(client.until(b'Z').await);
+        client.leave().await;
+    }
+    assert_eq!(digests[0], digests[1], "BackendKeyData passes as it is");
+    cancel(stage.through, &key).await;
+    let came = timeout(LIMIT, cancels.recv()).await.expect("in time");
+    assert_eq!(came, Some(cancel_packet(&key)));
+    stage.end().await;
+}

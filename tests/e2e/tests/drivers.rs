@@ -1,0 +1,183 @@
+//! Real drivers at their own kind of work, once direct and once through the mirror with two arms: what the
+//! program was told, and every message on the wire, must be the same; and the arms must have come to the same
+//! rows. The programs are in `tests/drivers`, what they need is got by `scripts/drivers.sh`.
+
+#![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
+#![expect(clippy::print_stdout, reason = "what was compared is worth a line")]
+
+use std::{
+    env,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use tokio::{process::Command, time::timeout};
+use understudy_e2e::{
+    recorder::{Conversation, Recorder, differences},
+    turn::programs,
+    twins::{Twins, address},
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// The first time, everything is fetched from registries.
+const FETCH_LIMIT: Duration = Duration::from_secs(300);
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Where `scripts/drivers.sh` puts what it gets.
+fn fetched(what: &str) -> PathBuf {
+    let target = programs().parent().expect("the build directory").to_owned();
+    target.join("drivers").join(what)
+}
+
+/// Gets one kind of drivers; whether it is there. On CI it has to be.
+async fn have(kind: &str) -> bool {
+    let mut script = Command::new(repository().join("scripts/drivers.sh"));
+    script.arg(kind).env("CARGO_TARGET_DIR", programs().parent().expect("the build directory")).stdin(Stdio::null());
+    let done = timeout(FETCH_LIMIT, script.kill_on_drop(true).output()).await.expect("in time").expect("a shell");
+    if done.status.success() {
+        return true;
+    }
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(env::var_os("CI").is_none(), "{said}");
+    println!("SKIPPED: the drivers of {kind} were not tested\n{said}");
+    false
+}
+
+/// What one run of a program came to.
+struct Ran {
+    transcript: String,
+    complaints: String,
+    code: Option<i32>,
+    wire: Vec<Conversation>,
+}
+
+/// What there is to know about a program.
+#[derive(Default)]
+struct Case<'a> {
+    /// Its environment.
+    environment: &'a [(&'a str, &'a str)],
+    /// Columns that each server fills with what is its own.
+    left_out: &'a [&'a str],
+}
+
+/// psql and pgbench are the ones that belong to the server.
+async fn run(program: &[&str], server: SocketAddr, binaries: &Path, more: &[(&str, &str)]) -> Ran {
+    let recorder = Recorder::start(server).await;
+    let (name, arguments) = program.split_first().expect("a program");
+    let mut command = Command::new(name);
+    for (variable, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
+        command.env_remove(variable);
+    }
+    let path = format!("{}:{}", binaries.display(), env::var("PATH").unwrap_or_default());
+    command
+        .args(arguments)
+        .env("PATH", path)
+        .current_dir(repository().join("tests/drivers"))
+        .env("PGHOST", recorder.address().ip().to_string())
+        .env("PGPORT", recorder.address().port().to_string())
+        .envs([("PGUSER", "postgres"), ("PGDATABASE", "postgres"), ("TZ", "UTC"), ("LC_ALL", "C.UTF-8")])
+        .envs([("PYTHONDONTWRITEBYTECODE", "1"), ("NO_COLOR", "1")])
+        .envs(more.iter().copied())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let done = timeout(LIMIT, command.output()).await.expect("the program ends in time").expect("the program");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let port = recorder.address().port().to_string();
+    Ran {
+        // Where the server is, some programs say.
+        transcript: text(&done.stdout).replace(&port, "PORT"),
+        complaints: text(&done.stderr).replace(&port, "PORT"),
+        code: done.status.code(),
+        wire: recorder.finish(LIMIT).await,
+    }
+}
+
+/// Runs a program direct and through the mirror, twice each: the second time it finds what it left.
+async fn same(program: &[&str], case: Case<'_>) {
+    let Case { environment: more, left_out } = case;
+    let twins = Twins::start(|builder| builder, "").await;
+    let psql = twins.direct.server().spec().binaries.program("psql");
+    let binaries = psql.parent().expect("their directory");
+    for round in ["from nothing", "again"] {
+        let direct = run(program, address(&twins.direct), binaries, more).await;
+        let ended = format!("{}{}", direct.transcript, direct.complaints);
+        assert_eq!(direct.code, Some(0), "direct, {round}:\n{ended}");
+        assert!(direct.transcript.contains("--- done"), "direct, {round}:\n{ended}");
+        let through = run(program, twins.through, binaries, more).await;
+        let told =
+            || direct.transcript.lines().zip(through.transcript.lines()).find(|(direct, through)| direct != through);
+        assert!(direct.transcript == through.transcript, "{round}, direct and through: {:#?}", told());
+        assert_eq!((direct.code, &direct.complaints), (through.code, &through.complaints), "{round}");
+        let found = differences(&direct.wire, &through.wire);
+        assert!(found.is_empty(), "{round}:\n{}", found.join("\n"));
+        let messages: usize = direct.wire.iter().map(|c| c.client.len() + c.server.len()).sum();
+        println!("{round}: {} connections, {messages} messages, all the same", direct.wire.len());
+        for arm in twins.expect_level(left_out).await {
+            println!("  {}: {:?}, {} compared, {:?}", arm.name, arm.exchanges, arm.compared, arm.divergence);
+            assert!(arm.divergence.values().all(|count| *count == 0), "{arm:#?}");
+        }
+    }
+    twins.end().await;
+}
+
+async fn python(program: &str, case: Case<'_>) {
+    if have("python").await {
+        let python = fetched("python/bin/python");
+        same(&[python.to_str().expect("a path"), &format!("python/{program}")], case).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn psycopg() {
+    python("with_psycopg.py", Case::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn asyncpg() {
+    python("with_asyncpg.py", Case::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlalchemy() {
+    python("with_sqlalchemy.py", Case::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_postgres() {
+    if have("node").await {
+        let modules = fetched("node/node_modules");
+        let environment = [("NODE_PATH", modules.to_str().expect("a path"))];
+        let case = Case { environment: &environment, ..Case::default() };
+        same(&["node", "--no-deprecation", "node/driver.js"], case).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jdbc() {
+    if have("jdbc").await {
+        let path =
+            [fetched("jdbc/driver.jar"), fetched("jdbc/classes")].map(|part| part.display().to_string()).join(":");
+        same(&["java", "-XX:TieredStopAtLevel=1", "-cp", &path, "Driver"], Case::default()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokio_postgres() {
+    same(&[env!("CARGO_BIN_EXE_driver-tokio-postgres")], Case::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn psql() {
+    same(&["sh", "psql.sh"], Case::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pgbench() {
+    // Each server writes down when it was asked.
+    same(&["sh", "pgbench.sh"], Case { left_out: &["public.pgbench_history.mtime"], ..Case::default() }).await;
+}

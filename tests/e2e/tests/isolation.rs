@@ -1,0 +1,210 @@
+//! Nothing that happens to an arm is felt by production: beside one that hangs, dies, answers a byte a second, has
+//! a full disk or is flooded, clients see no error and lose nothing, the mirror's memory stays bounded, and the
+//! other arm goes on as if it were alone. How little is felt the benchmarks say; here only the gross can fail.
+
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test that can't have what it needs has failed; figures are printed, not judged"
+)]
+
+use std::{fs, path::Path, time::Duration};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::sleep;
+use understudy_crds::{
+    condition::{ArmState, DivergenceKind},
+    status::ArmStatus,
+};
+use understudy_e2e::{
+    load::{Load, ROWS, TABLES},
+    small_disk::SmallDisk,
+    stage::{Servers, Stage},
+    throttle::Throttle,
+    wire::{Wire, query},
+};
+
+const SESSIONS: i64 = 6;
+const PERIOD: Duration = Duration::from_millis(10);
+/// How long is looked at production at least.
+const LOOK: Duration = Duration::from_secs(1);
+/// What captured traffic may take, twice: what waits to be taken in, and what the arms have not played yet.
+const MEMORY: &str = "8Mi";
+/// What the process may take then: threads, buffers, statements' templates, and what the allocator keeps.
+const MOST_MIB: u64 = 160;
+
+/// A stage with its clients at work, all well so far.
+struct Scene {
+    stage: Stage,
+    load: Load,
+}
+
+impl Scene {
+    async fn open(stage: Stage) -> Self {
+        let mut load = Load::start(stage.through, SESSIONS, PERIOD).await;
+        stage.arm_until("candidate", "live", |arm| arm.state == ArmState::Live && arm.exchanges.played > 0).await;
+        load.figures();
+        sleep(LOOK).await;
+        load.figures().expect_fair("beside healthy arms");
+        Self { stage, load }
+    }
+
+    /// Until the candidate is as wanted, and for a while more.
+    async fn until(&mut self, what: &str, wanted: impl Fn(&ArmStatus) -> bool) -> ArmStatus {
+        let arm = self.stage.arm_until("candidate", what, wanted).await;
+        println!("the candidate: {:?} {:?}", arm.state, arm.message);
+        sleep(LOOK).await;
+        self.load.figures().expect_fair(what);
+        arm
+    }
+
+    /// Production has kept everything, the mirror is within its memory, and the baseline is as the worker.
+    async fn close(self) -> Stage {
+        let Self { stage, load } = self;
+        let worker = stage.servers.worker.connect().await;
+        load.expect_kept(&worker).await;
+        let (now, most) = stage.memory_mib();
+        println!("the mirror's memory: {now} MiB, at most {most} MiB");
+        assert!(most < MOST_MIB, "the mirror took {most} MiB");
+        let baseline = stage.expect_level("baseline", &ROWS).await;
+        assert!(baseline.divergence.values().all(|n| *n == 0), "{baseline:#?}");
+        stage
+    }
+}
+
+fn is_lost(arm: &ArmStatus) -> bool {
+    arm.state == ArmState::Lost
+}
+
+fn expect_said(arm: &ArmStatus, said: &[&str]) {
+    let message = arm.message.as_deref().unwrap_or_default();
+    assert!(said.iter().any(|said| message.contains(said)), "none of {said:?} is said: {arm:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_arm_that_hangs() {
+    let servers = Servers::start(2, TABLES).await;
+    let arms = servers.addresses();
+    let mut scene = Scene::open(servers.mirror(MEMORY, &arms).await).await;
+    let stopped = Stopped::all_of(scene.stage.servers.arms[1].data_dir());
+    let arm = scene.until("lost since it hangs", is_lost).await;
+    expect_said(&arm, &["fell off the traffic log"]);
+    let stage = scene.close().await;
+    drop(stopped);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_arm_that_dies() {
+    let servers = Servers::start(2, TABLES).await;
+    let arms = servers.addresses();
+    let mut scene = Scene::open(servers.mirror(MEMORY, &arms).await).await;
+    scene.stage.servers.arms[1].server_mut().stop_immediately().await;
+    let arm = scene.until("lost since it is dead", is_lost).await;
+    expect_said(&arm, &["the arm's connection"]);
+    scene.close().await.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_arm_that_answers_a_byte_a_second() {
+    let servers = Servers::start(2, TABLES).await;
+    let arms = servers.addresses();
+    let throttle = Throttle::start(arms[1]).await;
+    let mut scene = Scene::open(servers.mirror(MEMORY, &[arms[0], throttle.address]).await).await;
+    throttle.slow_down();
+    let arm = scene.until("lost since it is slow", is_lost).await;
+    expect_said(&arm, &["fell off the traffic log"]);
+    scene.close().await.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_arm_whose_tables_have_no_room() {
+    let servers = Servers::start(2, TABLES).await;
+    let Some(disk) = SmallDisk::mount(servers.arms[1].directory()) else { return };
+    let tablespace = format!("CREATE TABLESPACE small LOCATION '{}'", disk.path().display());
+    let arm = servers.arms[1].connect().await;
+    for sql in [&tablespace, "ALTER TABLE ledger SET TABLESPACE small"] {
+        arm.batch_execute(sql).await.expect("the arm's tables on the small disk");
+    }
+    let arms = servers.addresses();
+    let mut scene = Scene::open(servers.mirror(MEMORY, &arms).await).await;
+    disk.fill();
+    // It answers every write with an error: that is load, and divergence, and is told as such.
+    let failed = |arm: &ArmStatus| arm.divergence.get(&DivergenceKind::Error).is_some_and(|n| *n > 10);
+    let arm = scene.until("failing since its disk is full", failed).await;
+    assert_eq!((arm.state, arm.exchanges.lost), (ArmState::Live, 0), "{arm:#?}");
+    assert!(scene.stage.servers.arms[1].log().contains("No space left on device"));
+    scene.close().await.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_arm_whose_log_has_no_room() {
+    let mut servers = Servers::start(2, TABLES).await;
+    let Some(disk) = SmallDisk::mount(servers.arms[1].directory()) else { return };
+    let limit = Duration::from_secs(30);
+    servers.arms[1].server_mut().stop(limit).await;
+    let log = servers.arms[1].data_dir().join("pg_wal");
+    disk.move_here(&log);
+    servers.arms[1].server_mut().start_again(limit).await.expect("the arm with its log on the small disk");
+    let arms = servers.addresses();
+    let mut scene = Scene::open(servers.mirror(MEMORY, &arms).await).await;
+    disk.fill();
+    // The next segment is one too many. Who asks is told so, or is disconnected by the panic of another session.
+    let asked = scene.stage.servers.arms[1].connect().await.batch_execute("SELECT pg_switch_wal()").await;
+    println!("a new segment of the log: {asked:?}");
+    let arm = scene.until("lost since it panicked", is_lost).await;
+    expect_said(&arm, &["the arm's connection"]);
+    assert!(scene.stage.servers.arms[1].log().contains("PANIC"));
+    scene.close().await.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn arms_that_are_flooded_by_large_results() {
+    let servers = Servers::start(2, TABLES).await;
+    let arms = servers.addresses();
+    // The arms are as long behind as they need for all that.
+    let mut scene = Scene::open(servers.mirror("32Mi", &arms).await).await;
+    let large = query("SELECT repeat(chr(64 + i), 1000000) FROM generate_series(1, 200) i");
+    let mut reader = Wire::connect(scene.stage.through).await;
+    for _ in 0..2 {
+        assert!(reader.discard(&large).await > 200_000_000);
+    }
+    scene.load.figures().expect_fair("while 400 MB are read");
+    drop(reader);
+    let played = scene.stage.status().await.arms[0].exchanges.captured;
+    let arm = scene.until("through with it", |arm| arm.exchanges.played >= played).await;
+    assert_eq!((arm.state, arm.exchanges.lost), (ArmState::Live, 0), "{arm:#?}");
+    let stage = scene.close().await;
+    stage.expect_level("candidate", &ROWS).await;
+    stage.end().await;
+}
+
+/// A server and all its processes, stopped for as long as this lives.
+struct Stopped(Vec<Pid>);
+
+impl Stopped {
+    fn all_of(data_dir: &Path) -> Self {
+        let text = fs::read_to_string(data_dir.join("postmaster.pid")).expect("the arm runs");
+        let postmaster: i32 = text.lines().next().and_then(|line| line.parse().ok()).expect("its process id");
+        let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"));
+        let children = children.expect("its processes");
+        // The one that would start others goes first.
+        let pids = [postmaster].into_iter().chain(children.split_whitespace().filter_map(|pid| pid.parse().ok()));
+        let stopped = Self(pids.filter_map(Pid::from_raw).collect());
+        stopped.signal(Signal::STOP);
+        stopped
+    }
+
+    fn signal(&self, signal: Signal) {
+        for pid in &self.0 {
+            // A backend may have ended.
+            let _ = kill_process(*pid, signal);
+        }
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.signal(Signal::CONT);
+    }
+}
