@@ -45,9 +45,19 @@ impl Startup {
     }
 
     /// Whether this is a replication connection, which is relayed and never mirrored.
+    /// As PostgreSQL reads it: the last value counts, and it is `database` or a boolean.
     pub fn is_replication(&self) -> bool {
-        self.get("replication").is_some_and(|v| !matches!(v, "false" | "off" | "no" | "0"))
+        let last = self.parameters.iter().rfind(|(name, _)| name == "replication");
+        last.is_some_and(|(_, value)| value == "database" || !is_false(value))
     }
+}
+
+/// Whether `parse_bool` of PostgreSQL's `bool.c` reads it as false: any beginning of `false` and `no`, `of`, `off`, `0`.
+/// What it can't read at all the server refuses.
+fn is_false(value: &str) -> bool {
+    let value = value.to_ascii_lowercase();
+    let begins = |word: &str, least: usize| value.len() >= least && word.starts_with(&value);
+    begins("false", 1) || begins("no", 1) || begins("off", 2) || value == "0"
 }
 
 /// What is wrong with a first packet.
@@ -115,6 +125,21 @@ mod tests {
         let Ok(First::Startup(startup)) = first(&packet(3 << 16, b"user\0ann\0database\0app\0\0")) else { panic!() };
         assert_eq!(startup.get("database"), Some("app"));
         assert!(!startup.is_replication());
+    }
+
+    #[test]
+    fn a_replication_connection_is_what_postgresql_takes_for_one() {
+        let asks = |values: &[&str]| {
+            let parameters = values.iter().map(|value| ("replication".to_owned(), (*value).to_owned())).collect();
+            Startup { protocol: 3 << 16, parameters }.is_replication()
+        };
+        for yes in ["true", "TRUE", "t", "on", "1", "y", "Yes", "database"] {
+            assert!(asks(&[yes]), "{yes}");
+        }
+        for no in ["false", "F", "fal", "no", "N", "of", "OFF", "0"] {
+            assert!(!asks(&[no]), "{no}");
+        }
+        assert!(!asks(&[]) && !asks(&["true", "off"]) && asks(&["off", "database"]), "the last one counts");
     }
 
     #[test]
