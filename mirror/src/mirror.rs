@@ -188,8 +188,10 @@ impl Mirror {
             let ingest = Arc::clone(&ingest);
             other_threads.push(thread::Builder::new().name("traffic-log".to_owned()).spawn(move || {
                 let run = std::panic::AssertUnwindSafe(|| spill::run(&ingest.log, &ingest.stop));
-                // Arms that fall behind are let go of then, as without a disk.
-                let _ = std::panic::catch_unwind(run);
+                if std::panic::catch_unwind(run).is_err() {
+                    // Arms that fall behind are let go of, as without a disk.
+                    tracing::error!("the traffic log's thread panicked; nothing more goes to disk");
+                }
             })?);
         }
         if settings.client_tls.is_some() {

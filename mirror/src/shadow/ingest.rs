@@ -113,6 +113,16 @@ struct Ingest<'a> {
     gave_up: bool,
 }
 
+impl Drop for Ingest<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for arm in &self.arms {
+                arm.lose("the ingest panicked: nothing is captured any more");
+            }
+        }
+    }
+}
+
 impl<'a> Ingest<'a> {
     fn new(shared: &'a IngestShared) -> Self {
         Self {
@@ -194,6 +204,7 @@ impl<'a> Ingest<'a> {
     }
 
     fn opened(&mut self, info: &Arc<SessionInfo>) {
+        tracing::debug!(session = info.id.0, "session captured");
         self.books.insert(info.id, SessionBook::new(Arc::clone(info)));
         self.tell(|| LogEvent::SessionOpened(Arc::clone(info)));
     }

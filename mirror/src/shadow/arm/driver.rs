@@ -8,7 +8,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{sync::mpsc, time};
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinSet},
+    time,
+};
 use understudy_crds::condition::{ArmState, DivergenceKind, SkipReason};
 
 use super::{ArmShared, lock};
@@ -69,7 +73,12 @@ pub fn run(shared: &Arc<ArmShared>, start: Start) {
     // A task like its players: whoever wakes the future that a runtime blocks on pays a system call for it.
     let shared = Arc::clone(shared);
     let driver = runtime.spawn(async move { Driver::new(shared, start).run().await });
-    if let Err(error) = runtime.block_on(driver)
+    pass_on(runtime.block_on(driver));
+}
+
+/// A task that panicked takes the arm with it.
+fn pass_on(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
         && let Ok(panic) = error.try_into_panic()
     {
         std::panic::resume_unwind(panic);
@@ -82,6 +91,8 @@ struct Driver {
     order: Order,
     shift_ns: u64,
     players: HashMap<SessionId, mpsc::Sender<Job>>,
+    /// Where they run.
+    playing: JoinSet<()>,
     /// Sessions that can't be played, and why.
     unplayable: HashSet<SessionId>,
     done: mpsc::UnboundedReceiver<Done>,
@@ -110,6 +121,7 @@ impl Driver {
             order: Order::new(shift_ns, ORDER_LIMIT_NS),
             shift_ns,
             players: HashMap::new(),
+            playing: JoinSet::new(),
             unplayable: HashSet::new(),
             done,
             report,
@@ -151,10 +163,11 @@ impl Driver {
     }
 
     fn open(&mut self, info: &Arc<SessionInfo>, prologue: Vec<Bytes>) {
+        tracing::debug!(arm = self.shared.name, session = info.id.0, "session taken in");
         let (jobs, receiver) = mpsc::channel(1);
         self.players.insert(info.id, jobs);
         let player = play_session(self.address.clone(), Arc::clone(info), prologue, receiver, self.report.clone());
-        tokio::spawn(player);
+        self.playing.spawn(player);
     }
 
     async fn run(mut self) {
@@ -178,6 +191,7 @@ impl Driver {
                 tokio::select! {
                     _ = tick.tick() => {}
                     Some(done) = self.done.recv() => self.finished(done, &mut actions),
+                    Some(ended) = self.playing.join_next() => pass_on(ended),
                 }
             }
         }
@@ -350,6 +364,7 @@ async fn play_session(
     mut jobs: mpsc::Receiver<Job>,
     report: mpsc::UnboundedSender<Done>,
 ) {
+    tracing::debug!(session = info.id.0, "session plays");
     let mut opened = Player::open(&address, &info, &prologue).await;
     while let Some(Job { entry, due_ns }) = jobs.recv().await {
         let session = entry.exchange.session;
