@@ -19,7 +19,9 @@ mod found;
 #[path = "decoders/words.rs"]
 mod words;
 
-use self::words::{answer, contents, conversation, login, mutated, offer, packet, random, request, rows, sql, stream};
+use self::words::{
+    answer, contents, conversation, login, mutated, offer, packet, random, records, request, rows, segment, sql, stream,
+};
 
 /// What a corpus may take of a checkout.
 const MAX_FILES: usize = 200;
@@ -96,6 +98,16 @@ fn a_text_stands_for_all_of_its_template() {
 #[test]
 fn a_session_is_followed_through_any_conversation() {
     run("plan", 1024, prop_oneof![random(), conversation(), mutated(conversation())]);
+}
+
+#[test]
+fn events_of_the_traffic_log_may_be_any_bytes() {
+    run("record", 4096, prop_oneof![random(), records(), mutated(records())]);
+}
+
+#[test]
+fn a_segment_of_the_traffic_log_may_be_any_bytes() {
+    run("segment", 512, prop_oneof![random(), segment(), mutated(segment())]);
 }
 
 #[test]

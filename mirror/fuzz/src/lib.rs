@@ -5,13 +5,14 @@ mod capture;
 mod login;
 pub mod session;
 mod statement;
+mod traffic_log;
 mod wire;
 
 /// A check of any bytes whatever.
 pub type Check = fn(&[u8]);
 
 /// Every target by its name, which is that of its corpus as well.
-pub const TARGETS: [(&str, Check); 13] = [
+pub const TARGETS: [(&str, Check); 15] = [
     ("backend", wire::backend),
     ("digest", capture::digest),
     ("encode", wire::encode),
@@ -20,7 +21,9 @@ pub const TARGETS: [(&str, Check); 13] = [
     ("lexer", statement::lexer),
     ("login", login::login),
     ("plan", statement::plan),
+    ("record", traffic_log::record),
     ("sasl", wire::sasl),
+    ("segment", traffic_log::segment),
     ("session", session::session),
     ("startup", wire::startup),
     ("template", statement::template),

@@ -141,3 +141,27 @@ pub fn login() -> impl Strategy<Value = Vec<u8>> {
         said.into_iter().flat_map(chunk).collect()
     })
 }
+
+/// Events of the traffic log: one of each kind as the format's first version writes them, in any order.
+pub fn records() -> impl Strategy<Value = Vec<u8>> {
+    let text = include_str!("../../src/shadow/log/record/version_1.txt");
+    let bytes = |line: &str| -> Vec<u8> {
+        let digits = line.as_bytes().chunks(2).map(|two| std::str::from_utf8(two).unwrap_or_default());
+        digits.filter_map(|two| u8::from_str_radix(two, 16).ok()).collect()
+    };
+    let kinds: Vec<Vec<u8>> = text.lines().map(bytes).collect();
+    vec(prop::sample::select(kinds), 0..12).prop_map(|records| records.concat())
+}
+
+/// A segment of the traffic log with a few frames.
+pub fn segment() -> impl Strategy<Value = Vec<u8>> {
+    vec((any::<u64>(), any::<u32>(), records()), 0..4).prop_map(|frames| {
+        let header = [&b"USTDYLOG"[..], &1_u32.to_le_bytes(), &[0; 4]].concat();
+        let frame = |(first, events, payload): (u64, u32, Vec<u8>)| {
+            let summed = [&first.to_le_bytes()[..], &events.to_le_bytes(), &payload].concat();
+            let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+            [&length.to_le_bytes()[..], &crc32fast::hash(&summed).to_le_bytes(), &summed].concat()
+        };
+        frames.into_iter().map(frame).fold(header, |bytes, frame| [bytes, frame].concat())
+    })
+}
