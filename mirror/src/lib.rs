@@ -10,6 +10,7 @@ pub mod capture;
 pub mod clock;
 pub mod connection;
 pub mod cut;
+pub mod huge_pages;
 pub mod measure;
 pub mod metrics;
 pub mod mirror;

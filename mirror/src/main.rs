@@ -15,6 +15,7 @@ use understudy_crds::{
 };
 use understudy_mirror::{
     admin::{self, Admin, Verbs},
+    huge_pages,
     mirror::{Mirror, Settings},
     production::{client_tls::ClientTlsFiles, worker::WorkerTlsFiles},
     shadow::log::disk::DiskSettings,
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), MainError> {
+    huge_pages::avoid();
     let config = configuration(arguments)?;
     let (settings, arms) = settings(&config)?;
     let verbs = match &config.admin_token_file {

@@ -15,7 +15,7 @@ use understudy_crds::{
     condition::{ConditionReason, ConditionType, Phase},
     pods::{CONTROL_PORT, CandidatesNotice, MirrorPod, SCRATCH_DIR, TLS_DIR},
 };
-use understudy_mirror::mirror::Mirror;
+use understudy_mirror::{huge_pages, mirror::Mirror};
 
 use self::{control::Control, leaving::Leaving};
 use super::{PodError, document, health, http};
@@ -33,6 +33,7 @@ use crate::{
 
 /// Runs until the pod is told to go and the clients have left.
 pub async fn main(config: &Path) -> Result<(), PodError> {
+    huge_pages::avoid();
     let document: MirrorPod = document::read(config)?;
     let identity = Identity::read(Path::new(TLS_DIR))?;
     let experiment = experiment(&document);
