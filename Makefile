@@ -1,14 +1,14 @@
 # Everything that people and CI do with this repository. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench-hop e2e cluster cluster-down cluster-check cluster-images fmt clean lint
+.PHONY: help demo test check bench-hop bench-instructions e2e cluster cluster-down cluster-check cluster-images fmt clean lint
 
 target := $(or $(CARGO_TARGET_DIR),target)
 # The lock file is what was tested; nothing here may change it.
 cargo := cargo --locked
 
 help: ## what can be made
-	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## everything on this machine: a worker, its clones, a verdict, a promotion, a report in target/demo
 	@scripts/prepare.sh
@@ -33,6 +33,11 @@ bench-hop: ## what the mirror's hop costs, beside HAProxy and PgBouncer in the s
 	@scripts/prepare.sh bench
 	$(cargo) build --release -p understudy-mirror -p understudy-bench --bins
 	@$(target)/release/bench-hop --out $(target)/bench/hop.json
+
+bench-instructions: ## instructions for one exchange, counted by callgrind and held against tests/bench/instructions.json
+	@scripts/prepare.sh bench
+	$(cargo) build --release -p understudy-mirror -p understudy-bench --bins
+	@$(target)/release/bench-hop --out $(target)/bench/instructions.json instructions
 
 e2e: ## the operator's tests on a real Kubernetes: the one of KUBECONFIG, or the test cluster (as root)
 	@scripts/e2e.sh

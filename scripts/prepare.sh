@@ -2,7 +2,7 @@
 # Installs what Understudy's commands and tests need beyond Rust, on Debian and Ubuntu: a PostgreSQL
 # server, libclang, a C compiler, make and setpriv. `prepare.sh cluster` adds what the test cluster
 # needs: containerd, runc, the CNI plugins, iptables, conntrack, socat and three kinds of mkfs. `prepare.sh
-# bench` adds the relays that the mirror is measured beside, `prepare.sh drivers` what the drivers of
+# bench` adds the relays that the mirror is measured beside and callgrind, `prepare.sh drivers` what the drivers of
 # tests/drivers run on: Python, Node.js, Java. Several words may be given. Says what it installs before it
 # does so; does nothing and prints nothing when all is there. Creates and starts no PostgreSQL cluster, no
 # container runtime and no relay.
@@ -93,6 +93,7 @@ fi
 if wanted bench; then
     exists /usr/sbin/haproxy || lacks 'HAProxy' haproxy
     exists /usr/sbin/pgbouncer || lacks 'PgBouncer' pgbouncer
+    has valgrind || lacks 'callgrind' valgrind
 fi
 if wanted drivers; then
     python3 -c 'import ensurepip, venv' 2>/dev/null || lacks 'Python with venv' python3 python3-venv

@@ -1,8 +1,7 @@
-//! Memory of sessions that do nothing, with one arm.
+//! Memory of sessions that do nothing, and of as many that all ask at once, with one arm.
 //!
 //! The worker and the arm are no PostgreSQL here: ten thousand backends of each would need more memory
-//! than the machine has. They take every login and answer nothing else, which is all that an idle
-//! session asks for.
+//! than the machine has. They take every login, and answer whatever they are asked with nothing found.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,11 +13,12 @@ use tokio::{
     sync::Semaphore,
     task::JoinSet,
 };
+use understudy_e2e::wire::query;
 
 use crate::{floors::Check, target::Target};
 
-/// Ends of sockets that this process and the mirror hold for a session: client, worker and arm.
-const ENDS: u64 = 4;
+/// Ends of sockets that a session has, in this process as in the mirror: client, worker and arm.
+const ENDS: u64 = 3;
 /// Files that are no session's.
 const OTHERS: u64 = 1000;
 
@@ -30,6 +30,8 @@ pub struct Figures {
     pub sessions: usize,
     /// Memory of the mirror for each, bytes.
     pub session_bytes: f64,
+    /// The most that it takes for each when all of them ask something at once, bytes.
+    pub burst_session_bytes: f64,
 }
 
 /// Opens the sessions and looks at the mirror's memory.
@@ -48,14 +50,30 @@ pub async fn measure(sessions: usize) -> Figures {
             log_in(port).await
         });
     }
-    let open = opening.join_all().await;
+    let mut open = opening.join_all().await;
     assert_eq!(open.len(), sessions);
     // The arm is a moment behind; what it opens for a session belongs to the session.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let session_bytes = (process.resident_bytes() - before_bytes) / sessions as f64;
-    println!("\n  {:.1} kB for each; the arm is {}", session_bytes / 1000.0, target.arm_state().await);
+    process.forget_peak();
+    for stream in &mut open {
+        stream.write_all(&query(QUESTION)).await.expect("asked");
+    }
+    for stream in &mut open {
+        let mut answer = vec![0; FOUND.len()];
+        stream.read_exact(&mut answer).await.expect("an answer");
+        assert_eq!(answer, FOUND);
+    }
+    target.settled().await;
+    let burst_session_bytes = (process.peak_bytes() - before_bytes) / sessions as f64;
+    println!(
+        "\n  {:.1} kB for each, {:.1} kB when all ask at once; the arm is {}",
+        session_bytes / 1000.0,
+        burst_session_bytes / 1000.0,
+        target.arm_state().await
+    );
     drop(open);
-    Figures { sessions, session_bytes }
+    Figures { sessions, session_bytes, burst_session_bytes }
 }
 
 /// Lets this process, and what it starts, have open files for so many sessions, or for as many as may be.
@@ -88,6 +106,12 @@ async fn log_in(port: u16) -> TcpStream {
 /// `AuthenticationOk`, `BackendKeyData`, `ReadyForQuery`.
 const WELCOME: [u8; 28] = *b"R\0\0\0\x08\0\0\0\0K\0\0\0\x0c\0\0\0\x07\0\0\0\x09Z\0\0\0\x05I";
 
+/// What every session asks in a burst, of an ordinary length.
+const QUESTION: &str = "SELECT o.id, o.placed_at, o.amount, c.name FROM orders o JOIN customers c ON c.id = o.customer \
+                        WHERE o.customer = 4711 AND o.placed_at > '2026-01-01' ORDER BY o.placed_at DESC LIMIT 20";
+/// `CommandComplete`, `ReadyForQuery`.
+const FOUND: [u8; 20] = *b"C\0\0\0\x0dSELECT 0\0Z\0\0\0\x05I";
+
 /// A server that takes every login.
 async fn servers() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -106,8 +130,13 @@ async fn servers() -> u16 {
                 };
                 if welcomed.await.is_ok() {
                     drop(rest);
-                    // Until the other side ends it.
-                    let _ = stream.read(&mut [0; 1]).await;
+                    // A question comes whole: it is short, and there is one at a time.
+                    let mut question = [0; 1024];
+                    while matches!(stream.read(&mut question).await, Ok(1..)) {
+                        if stream.write_all(&FOUND).await.is_err() {
+                            return;
+                        }
+                    }
                 }
             });
         }

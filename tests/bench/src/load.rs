@@ -29,10 +29,20 @@ pub async fn paced(place: &Place, port: u16, clients: u32, seconds: u64, rate: f
     p99(directory.path())
 }
 
+/// So many transactions of one client.
+pub async fn exactly(place: &Place, port: u16, transactions: u32) -> Done {
+    run(place, port, &["-c", "1", "-t", &transactions.to_string()]).await
+}
+
 async fn pgbench(place: &Place, port: u16, clients: u32, seconds: u64, more: &[&str]) -> Done {
-    let (clients, seconds, port) = (clients.to_string(), seconds.to_string(), port.to_string());
+    let (clients, seconds) = (clients.to_string(), seconds.to_string());
+    run(place, port, &[&["-c", &clients, "-T", &seconds][..], more].concat()).await
+}
+
+async fn run(place: &Place, port: u16, more: &[&str]) -> Done {
+    let port = port.to_string();
     let done = Command::new(place.worker.server().spec().binaries.program("pgbench"))
-        .args(["-n", "-S", "-M", "prepared", "-c", &clients, "-T", &seconds])
+        .args(["-n", "-S", "-M", "prepared"])
         .args(["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "postgres"])
         .args(more)
         .stdin(Stdio::null())
@@ -42,7 +52,8 @@ async fn pgbench(place: &Place, port: u16, clients: u32, seconds: u64, more: &[&
     assert!(done.status.success(), "pgbench failed: {text}{}", String::from_utf8_lossy(&done.stderr));
     let number = |name: &str| -> f64 {
         let line = text.lines().find_map(|line| line.strip_prefix(name));
-        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        // Of a number that was asked for, it is told how many were done: 1000/1000.
+        let number = line.and_then(|line| line.trim().split([' ', '/']).next()?.parse().ok());
         number.unwrap_or_else(|| panic!("pgbench says nothing of {name} {text}"))
     };
     Done { tps: number("tps = "), transactions: number("number of transactions actually processed: ") }

@@ -17,6 +17,7 @@ mod floors;
 mod hop;
 mod hung;
 mod idle;
+mod instructions;
 mod load;
 mod place;
 mod process;
@@ -44,7 +45,10 @@ struct Arguments {
     /// Where the figures go
     #[arg(long, default_value = "target/bench/hop.json")]
     out: PathBuf,
-    /// Only these parts
+    /// Makes the counted instructions the ones that later runs are held against
+    #[arg(long)]
+    accept: bool,
+    /// Only these parts; instructions are counted only when asked for
     parts: Vec<Part>,
 }
 
@@ -58,6 +62,8 @@ enum Part {
     Hung,
     /// Memory of idle sessions
     Idle,
+    /// Instructions for one exchange, by callgrind
+    Instructions,
 }
 
 /// Everything that was measured.
@@ -69,12 +75,13 @@ struct Figures {
     bulk: Vec<bulk::Row>,
     hung: Option<hung::Figures>,
     idle: Option<idle::Figures>,
+    instructions: Option<instructions::Figures>,
     checks: Vec<Check>,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let Arguments { rounds, seconds, sessions, out, parts } = Arguments::parse();
+    let Arguments { rounds, seconds, sessions, out, accept, parts } = Arguments::parse();
     let wanted = |part: Part| parts.is_empty() || parts.contains(&part);
     let mut figures = Figures { rounds, seconds, ..Figures::default() };
     let place = Place::new().await;
@@ -95,6 +102,15 @@ async fn main() -> ExitCode {
         let measured = idle::measure(sessions).await;
         figures.checks.extend(idle::checks(&measured));
         figures.idle = Some(measured);
+    }
+    // Callgrind makes the mirror fifty times slower: not beside the others unless it is wanted.
+    if parts.contains(&Part::Instructions) {
+        let measured = instructions::measure(&place).await;
+        if accept {
+            instructions::accept(&measured);
+        }
+        figures.checks.extend(instructions::checks(&measured));
+        figures.instructions = Some(measured);
     }
     floors::print(&figures.checks);
     if let Some(directory) = out.parent() {

@@ -5,7 +5,7 @@ use std::{
     fs,
     path::Path,
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,6 +13,9 @@ use understudy_operator::platform::local::account::Account;
 
 /// Ticks of `/proc/PID/stat` a second: `USER_HZ`, which Linux fixes for user space.
 const TICKS: f64 = 100.0;
+
+/// How long a program that ends in good order may take for it.
+const END_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running program.
 #[derive(Debug)]
@@ -42,10 +45,41 @@ impl Process {
 
     /// Memory that it holds, bytes.
     pub fn resident_bytes(&self) -> f64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most that it has held since the peak was forgotten, bytes.
+    pub fn peak_bytes(&self) -> f64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// The peak begins anew.
+    pub fn forget_peak(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.id()), "5").expect("one's own program");
+    }
+
+    fn status_bytes(&self, name: &str) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("the program runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
         let kib: f64 = line.split_whitespace().next().and_then(|n| n.parse().ok()).expect("a number");
         kib * 1024.0
+    }
+
+    /// Asks it to end, and waits for it.
+    pub fn end(mut self) {
+        self.terminate();
+        let began = Instant::now();
+        while self.is_running() {
+            assert!(began.elapsed() < END_LIMIT, "the program does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn terminate(&self) {
+        if let Some(pid) = Pid::from_raw(self.id().cast_signed()) {
+            // It may have ended already.
+            let _ = kill_process(pid, Signal::TERM);
+        }
     }
 
     /// Whether it still runs.
@@ -64,10 +98,10 @@ fn ticks(stat: &str) -> Option<f64> {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if let Some(pid) = Pid::from_raw(self.id().cast_signed()) {
-            // It may have ended already.
-            let _ = kill_process(pid, Signal::TERM);
+        if !self.is_running() {
+            return;
         }
+        self.terminate();
         for _ in 0..200 {
             if !self.is_running() {
                 return;

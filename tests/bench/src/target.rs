@@ -11,7 +11,7 @@ use understudy_e2e::http;
 use understudy_harness::{server_account, wait_until};
 use understudy_operator::platform::local::account::Account;
 
-use crate::{place::Place, process::Process};
+use crate::{instructions, place::Place, process::Process};
 
 /// How many clients may connect to a peer at once: more than any benchmark has.
 const CLIENTS: u32 = 1000;
@@ -69,19 +69,28 @@ impl Target {
             Kind::Direct => return Self { port: worker, process: None, admin: None },
             Kind::HaProxy => (haproxy(place, port, worker), None),
             Kind::PgBouncer => (pgbouncer(place, port, worker), None),
-            Kind::Understudy => (mirror(port, worker, None, None), None),
+            Kind::Understudy => (mirror(port, worker, None, None, None), None),
             Kind::UnderstudyWithArm => {
                 let admin = format!("127.0.0.1:{}", free_port());
-                (mirror(port, worker, Some(place.arm.port()), Some(&admin)), Some(admin))
+                (mirror(port, worker, Some(&arm_of(place)), Some(&admin), None), Some(admin))
             }
         };
+        Self::open(port, process, admin).await
+    }
+
+    /// The mirror, whose instructions callgrind counts into a file.
+    pub async fn start_counted(kind: Kind, place: &Place, out: &Path) -> Self {
+        let (port, admin) = (free_port(), format!("127.0.0.1:{}", free_port()));
+        let arm = (kind == Kind::UnderstudyWithArm).then(|| arm_of(place));
+        let admin = arm.as_ref().map(|_| admin);
+        let process = mirror(port, place.worker.port(), arm.as_deref(), admin.as_deref(), Some(out));
         Self::open(port, process, admin).await
     }
 
     /// A mirror in front of any two ports.
     pub async fn mirror(worker: u16, arm: u16) -> Self {
         let (port, admin) = (free_port(), format!("127.0.0.1:{}", free_port()));
-        let process = mirror(port, worker, Some(arm), Some(&admin));
+        let process = mirror(port, worker, Some(&format!("127.0.0.1:{arm}")), Some(&admin), None);
         Self::open(port, process, Some(admin)).await
     }
 
@@ -116,12 +125,23 @@ impl Target {
         panic!("the arm does not come to an end");
     }
 
+    /// Ends it in good order, however long it takes to write what it has found.
+    pub fn end(self) {
+        if let Some(process) = self.process {
+            process.end();
+        }
+    }
+
     /// Where its arm stands.
     pub async fn arm_state(&self) -> String {
         let Some(admin) = &self.admin else { return "none".to_owned() };
         let status = http::status(admin).await.expect("the mirror's status");
         status.arms.first().map_or_else(|| "none".to_owned(), |arm| format!("{:?}", arm.state))
     }
+}
+
+fn arm_of(place: &Place) -> String {
+    format!("127.0.0.1:{}", place.arm.port())
 }
 
 fn haproxy(place: &Place, port: u16, worker: u16) -> Process {
@@ -146,14 +166,18 @@ fn pgbouncer(place: &Place, port: u16, worker: u16) -> Process {
     Process::start(&server_account(), &found("pgbouncer"), &[file.to_str().expect("a path")])
 }
 
-fn mirror(port: u16, worker: u16, arm: Option<u16>, admin: Option<&str>) -> Process {
+fn mirror(port: u16, worker: u16, arm: Option<&str>, admin: Option<&str>, counted: Option<&Path>) -> Process {
     let (listen, worker) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{worker}"));
-    let arm = arm.map(|arm| format!("candidate=127.0.0.1:{arm}"));
+    let arm = arm.map(|arm| format!("candidate={arm}"));
     let mut arguments = vec!["--listen", &listen, "--worker", &worker];
     arguments.extend(arm.iter().flat_map(|arm| ["--arm", arm]));
     arguments.extend(admin.iter().flat_map(|admin| ["--admin", admin]));
     let beside = std::env::current_exe().expect("this program's own path").with_file_name("understudy-mirror");
-    Process::start(&Account::Own, &beside, &arguments)
+    let Some(out) = counted else { return Process::start(&Account::Own, &beside, &arguments) };
+    let (callgrind, mut options) = instructions::counting(out);
+    options.push(beside.to_str().expect("a path").to_owned());
+    let all: Vec<&str> = options.iter().map(String::as_str).chain(arguments).collect();
+    Process::start(&Account::Own, &callgrind, &all)
 }
 
 /// Where a program of the system is; Debian's daemons are not on everybody's path.
