@@ -175,6 +175,8 @@ async fn what_a_killed_mirror_leaves_on_disk_can_be_read_and_goes_with_the_next_
     let application = Application::start(stage.through, SESSIONS, PERIOD).await;
     stage.disk_bytes_reach(256 << 10).await;
     stage.mirror.signal(Signal::KILL);
+    // Until it has ended, the directory is its own.
+    stage.mirror.ended_within(Duration::from_secs(20)).await;
     application.stop().await;
     let left = segments(&stage.log).expect("the directory");
     assert!(!left.is_empty());
