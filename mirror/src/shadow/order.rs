@@ -151,6 +151,10 @@ impl Order {
         let (session, until_ns) = (next.exchange.session, next.exchange.begun_ns);
         let Some(lane) = self.lanes.get_mut(&session) else { return };
         let from_ns = lane.settled_ns;
+        if until_ns <= from_ns {
+            // Sent before the answers to what locked: when it went on, nobody saw.
+            return;
+        }
         lane.settled_ns = until_ns;
         let mut late = Vec::new();
         for ((ended_ns, id), other) in self.unfinished_writes.range((from_ns, 0)..(until_ns, 0)) {

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
+use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
 use crate::{
@@ -111,13 +112,17 @@ fn an_arm_that_answers_nothing_is_told_no_more_than_could_help_it() {
 
 /// A write of row 5 that found it, in a transaction that is still open or by itself.
 fn found(id: u64, session: u64, begun_ns: u64, ended_ns: u64, in_transaction: bool) -> Arc<Entry> {
+    found_row(id, session, begun_ns, ended_ns, in_transaction, 5)
+}
+
+fn found_row(id: u64, session: u64, begun_ns: u64, ended_ns: u64, in_transaction: bool, row: i64) -> Arc<Entry> {
     let outcome = Outcome {
         ended_ns,
         after: if in_transaction { TransactionStatus::InTransaction } else { TransactionStatus::Idle },
         statements: vec![StatementOutcome { tag_rows: Some(1), ..StatementOutcome::default() }],
         ..Outcome::default()
     };
-    let mut entry = Arc::into_inner(entry(id, session, begun_ns, None, Some(5))).unwrap();
+    let mut entry = Arc::into_inner(entry(id, session, begun_ns, None, Some(row))).unwrap();
     let exchange = Arc::into_inner(entry.exchange).unwrap();
     entry.exchange = Arc::new(Exchange { outcome: OnceLock::from(outcome), ..exchange });
     Arc::new(entry)
@@ -148,6 +153,16 @@ fn a_transaction_does_not_wait_for_what_waits_for_its_own_lock() {
     order.finished(SessionId(1));
     order.finished(SessionId(2));
     assert_eq!(order.outstanding(), 0);
+}
+
+#[test]
+fn a_transaction_that_was_sent_at_once_goes_on_before_its_answers() {
+    // BEGIN, UPDATE and COMMIT as three requests in one packet.
+    let (update, commit) = (found(1, 1, 100, 200, true), entry(2, 1, 100, Some(300), None));
+    let mut order = order(&[update, commit]);
+    assert_eq!(started(&mut order, 5000), [1]);
+    order.finished(SessionId(1));
+    assert_eq!(started(&mut order, 5001), [2]);
 }
 
 #[test]
@@ -271,4 +286,57 @@ fn a_write_whose_outcome_is_seen_early_waits_for_the_news_of_what_ended_before_i
     order.known_until(5000);
     order.poll(5002, &mut actions);
     assert!(matches!(&actions[..], [Action::Start { entry, .. }] if entry.id == 1), "{actions:?}");
+}
+
+/// What one session does next: how long after its last request or answer, how long it takes, the row that it writes,
+/// whether it is in a transaction then, and whether it was sent together with what came before it.
+type Deed = (u64, u64, Option<i64>, bool, bool);
+
+fn deeds() -> impl Strategy<Value = Vec<Vec<Deed>>> {
+    let deed = (0..40_u64, 1..60_u64, option::of(0..3_i64), any::<bool>(), any::<bool>());
+    vec(vec(deed, 0..12), 1..5)
+}
+
+/// Production's history, in the order of its requests: `(session, entry)`.
+fn history(sessions: &[Vec<Deed>]) -> Vec<Arc<Entry>> {
+    let mut moments = Vec::new();
+    for (session, deeds) in (1..).zip(sessions) {
+        let (mut begun_ns, mut ended_ns) = (100, 100);
+        for (pause, takes, row, in_transaction, at_once) in deeds {
+            begun_ns = if *at_once { begun_ns } else { ended_ns + pause };
+            ended_ns = ended_ns.max(begun_ns) + takes;
+            moments.push((begun_ns, session, ended_ns, *row, *in_transaction));
+        }
+    }
+    moments.sort_by_key(|(begun_ns, ..)| *begun_ns);
+    let entries = (1..).zip(moments).map(|(id, (begun_ns, session, ended_ns, row, in_transaction))| match row {
+        Some(row) => found_row(id, session, begun_ns, ended_ns, in_transaction, row),
+        None => entry(id, session, begun_ns, Some(ended_ns), None),
+    });
+    entries.collect()
+}
+
+proptest! {
+    /// Whatever production did, all of it is played, each session in its order, and nobody waits in a circle.
+    #[test]
+    fn every_history_is_played_to_its_end(sessions in deeds(), quickest in vec(0..8_usize, 200)) {
+        let all = history(&sessions);
+        let mut order = order(&all);
+        let (mut running, mut played, mut quickest) = (Vec::new(), Vec::new(), quickest.into_iter().cycle());
+        for now_ns in 5000..5000 + 2 * all.len() as u64 {
+            running.extend(started(&mut order, now_ns));
+            // One that runs is done first, whichever.
+            if let Some(at) = quickest.next().filter(|_| !running.is_empty()) {
+                let id = running.swap_remove(at % running.len());
+                order.finished(all[usize::try_from(id).unwrap() - 1].exchange.session);
+                played.push(id);
+            }
+        }
+        prop_assert_eq!(played.len(), all.len(), "played {:?} of {:?}", played, all);
+        prop_assert_eq!((order.outstanding(), order.held_bytes()), (0, 0));
+        for entry in &all {
+            let mine = |id: &&u64| all[usize::try_from(**id).unwrap() - 1].exchange.session == entry.exchange.session;
+            prop_assert!(played.iter().filter(mine).is_sorted(), "a session out of its order: {played:?}");
+        }
+    }
 }
