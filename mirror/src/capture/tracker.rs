@@ -44,6 +44,16 @@ pub enum Step {
     Terminated,
 }
 
+/// One side has sent what is no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct Malformed {
+    /// What is wrong.
+    pub error: FrameError,
+    /// Bytes of the chunk that come before it, and that were taken.
+    pub before_bytes: usize,
+}
+
 /// How much of a session is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
@@ -125,6 +135,11 @@ fn append(to: &mut BytesMut, piece: &Piece<'_>) {
     to.extend_from_slice(piece.payload);
 }
 
+/// The next piece of a chunk, of which `rest` is left.
+fn next<'a>(from: &mut Splitter, chunk: &'a [u8], rest: &mut &'a [u8]) -> Result<Option<Piece<'a>>, Malformed> {
+    from.next(rest).map_err(|error| Malformed { error, before_bytes: chunk.len() - rest.len() })
+}
+
 impl Tracker {
     /// A tracker for a session that has sent its startup packet.
     pub fn new(session: SessionId, keep: Keep) -> Self {
@@ -190,10 +205,15 @@ impl Tracker {
         self.awaiting.len() + usize::from(self.building.is_some() || (self.logged_in && !self.client.at_boundary()))
     }
 
+    /// Requests that are complete and whose answer is not.
+    pub fn awaited(&self) -> usize {
+        self.awaiting.len()
+    }
+
     /// Takes what the client sent.
-    pub fn client(&mut self, chunk: &[u8], now_ns: u64, steps: &mut Vec<Step>) -> Result<(), FrameError> {
+    pub fn client(&mut self, chunk: &[u8], now_ns: u64, steps: &mut Vec<Step>) -> Result<(), Malformed> {
         let mut rest = chunk;
-        while let Some(piece) = self.client.next(&mut rest)? {
+        while let Some(piece) = next(&mut self.client, chunk, &mut rest)? {
             // Some clients send their first request along with the password.
             if !self.logged_in && piece.tag == f::PASSWORD {
                 continue;
@@ -273,9 +293,9 @@ impl Tracker {
     }
 
     /// Takes what the server sent.
-    pub fn server(&mut self, chunk: &[u8], now_ns: u64, steps: &mut Vec<Step>) -> Result<(), FrameError> {
+    pub fn server(&mut self, chunk: &[u8], now_ns: u64, steps: &mut Vec<Step>) -> Result<(), Malformed> {
         let mut rest = chunk;
-        while let Some(piece) = self.server.next(&mut rest)? {
+        while let Some(piece) = next(&mut self.server, chunk, &mut rest)? {
             match piece.tag {
                 b::DATA_ROW | b::COPY_DATA | b::FUNCTION_RESULT if self.keep != Keep::Boundaries => {
                     self.rows.piece(piece.payload, piece.first, piece.last);

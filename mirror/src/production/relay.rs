@@ -16,7 +16,10 @@ mod ending;
 mod last_answer;
 mod wait;
 
-use self::{direction::Direction, ending::End};
+use self::{
+    direction::Direction,
+    ending::{End, Refused},
+};
 use super::{
     session::{Production, SessionState, linger},
     tap::Stamp,
@@ -24,7 +27,7 @@ use super::{
 use crate::{
     capture::{
         exchange::{Event, SessionInfo},
-        tracker::{Keep, Step, Tracker},
+        tracker::{Keep, Malformed, Step, Tracker},
     },
     connection::Connection,
     wire::startup::Startup,
@@ -59,6 +62,7 @@ struct Relay<'a> {
     kept_bytes: usize,
     /// The worker takes nothing any more.
     worker_deaf: bool,
+    refused: Option<Refused>,
 }
 
 /// Relays until one side is gone.
@@ -88,6 +92,7 @@ pub async fn run(
         captured,
         kept_bytes: 0,
         worker_deaf: false,
+        refused: None,
     };
     let end = if mirrored { relay.forward().await } else { relay.copy().await };
     let lingers = matches!(end, End::Worker);
@@ -107,7 +112,11 @@ impl Relay<'_> {
     async fn forward(&mut self) -> End {
         let mut rounds = 0_u32;
         loop {
-            match self.turn() {
+            let turned = self.turn();
+            if let Some(end) = self.refusal(&turned) {
+                return end;
+            }
+            match turned {
                 Ok(true) => {
                     rounds = rounds.wrapping_add(1);
                     if rounds.is_multiple_of(ROUNDS_PER_TURN) {
@@ -168,7 +177,7 @@ impl Relay<'_> {
         if self.held {
             if self.admit() {
                 self.held = false;
-                self.look_at_client()?;
+                self.look_at_client();
             } else if self.held_since_ns == 0 {
                 self.held_since_ns = crate::clock::now_ns();
             }
@@ -210,28 +219,28 @@ impl Relay<'_> {
         lets
     }
 
-    fn look_at_client(&mut self) -> Result<(), End> {
+    fn look_at_client(&mut self) {
         let now_ns = self.stamp.as_ref().map_or_else(crate::clock::now_ns, Stamp::begin);
         // What waited for the gate was held since it came, although its exchange begins now.
         self.upstream.read_ns = match std::mem::take(&mut self.held_since_ns) {
             0 => now_ns,
             since_ns => since_ns,
         };
-        let looked =
-            self.tracker.client(self.upstream.pending(), now_ns, &mut self.steps).map_err(End::ClientMalformed);
+        let looked = self.tracker.client(self.upstream.pending(), now_ns, &mut self.steps);
         self.after_look();
-        looked
+        if let Err(malformed) = looked {
+            self.refuse_the_rest(malformed);
+        }
     }
 
     fn look_at_worker(&mut self) -> Result<(), End> {
         let now_ns = self.stamp.as_ref().map_or_else(crate::clock::now_ns, Stamp::begin);
-        let whole = self.tracker.server_at_boundary();
         let looked = self.tracker.server(self.downstream.pending(), now_ns, &mut self.steps);
         self.after_look();
-        looked.map_err(|error| {
-            // What is malformed does not reach the client.
-            self.downstream.discard();
-            End::WorkerMalformed { error, whole }
+        looked.map_err(|Malformed { error, before_bytes }| {
+            // What is malformed does not reach the client; what came before it does.
+            self.downstream.keep(before_bytes);
+            End::WorkerMalformed { error, whole: self.tracker.server_at_boundary() }
         })
     }
 

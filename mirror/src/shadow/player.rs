@@ -14,15 +14,14 @@ use crate::{
     buffer::Lent,
     capture::{
         exchange::{Exchange, Outcome, SessionInfo, is_circumstance},
-        tracker::{Keep, Step, Tracker},
+        tracker::{Keep, Malformed, Step, Tracker},
     },
     clock::now_ns,
     connection::Connection,
     tls::TlsError,
     wire::{
         backend::{self, TransactionStatus},
-        encode,
-        frame::{self, FrameError},
+        encode, frame,
         frontend::tag,
         startup::Startup,
     },
@@ -54,7 +53,7 @@ pub enum PlayError {
     Silent(Duration),
     /// The arm sent what is no PostgreSQL message.
     #[error("the arm sent a malformed message: {0}")]
-    Frame(#[from] FrameError),
+    Frame(#[from] Malformed),
     /// The arm refused the login.
     #[error("the arm refused the login with SQLSTATE {0}; it must let the mirror in without a password")]
     Refused(String),

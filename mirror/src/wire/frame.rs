@@ -54,9 +54,10 @@ impl Splitter {
         !self.begun && self.header_len == 0
     }
 
-    /// Takes the next piece off the front of `chunk`. `None`: the chunk is used up.
+    /// Takes the next piece off the front of `chunk`. `None`: the chunk is used up. After an error the chunk begins
+    /// with what is wrong, and the stream stands where it stood before it.
     pub fn next<'a>(&mut self, chunk: &mut &'a [u8]) -> Result<Option<Piece<'a>>, FrameError> {
-        let mut header_taken = 0;
+        let (before, mut header_taken) = (*chunk, 0);
         if !self.begun {
             while self.header_len < HEADER_BYTES {
                 let Some((byte, rest)) = chunk.split_first() else {
@@ -71,11 +72,15 @@ impl Splitter {
             }
             let [tag, a, b, c, d] = self.header;
             let length = u32::from_be_bytes([a, b, c, d]) as usize;
-            if length < 4 {
-                return Err(FrameError::TooShort);
-            }
-            if length >= MAX_MESSAGE_BYTES {
-                return Err(FrameError::TooLong);
+            let wrong = match length {
+                ..4 => Some(FrameError::TooShort),
+                MAX_MESSAGE_BYTES.. => Some(FrameError::TooLong),
+                _ => None,
+            };
+            if let Some(error) = wrong {
+                *chunk = before;
+                self.header_len -= header_taken;
+                return Err(error);
             }
             self.tag = tag;
             self.message_bytes = length + 1;

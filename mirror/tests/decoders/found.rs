@@ -70,6 +70,16 @@ fn a_client_is_not_told_of_a_workers_malformed_message_after_a_piece_of_it() {
 }
 
 #[test]
+fn what_is_asked_and_answered_before_a_malformed_message_is_passed_on() {
+    let at_once = |said| Step { pause: 0, ..step(said) };
+    let ready = || Said::Server(Answer::Bytes([b'Z', 0, 0, 0, 5, b'I']));
+    let asked = [at_once(Said::Client(Request::Sync)), step(Said::Client(Request::Bytes(NO_MESSAGE))), step(ready())];
+    play(&session(asked.to_vec()));
+    let answered = [step(Said::Client(Request::Sync)), at_once(ready()), step(Said::Server(Answer::Bytes(NO_MESSAGE)))];
+    play(&session(answered.to_vec()));
+}
+
+#[test]
 fn a_client_is_not_told_that_the_mirror_drains_in_the_middle_of_a_notification() {
     let half = [b'A', 0, 0, 0, 40, 0];
     play(&session(vec![and_then(Said::Server(Answer::Bytes(half)), Fate::Drains), step(Said::Client(Request::Flush))]));

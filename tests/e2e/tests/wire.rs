@@ -14,6 +14,7 @@ use understudy_e2e::{
     wire::{Message, Wire, execute, kinds, message, query, sync},
 };
 use understudy_harness::Cluster;
+use understudy_mirror::wire::frame::messages;
 
 const LARGE_BYTES: usize = 20 << 20;
 
@@ -203,6 +204,41 @@ async fn a_client_that_goes_on_sending_still_learns_why_its_session_ended() {
     let flood = [vec![b'Q', 0, 0, 0, 0], vec![b'x'; 64 << 10]].concat();
     let last_words = wire.last_words(&flood).await;
     assert!(last_words.windows(6).any(|w| w == b"C08P01"), "{}", String::from_utf8_lossy(&last_words));
+    stage.end().await;
+}
+
+/// One packet may hold a request and, after it, what is no message: the server takes them in their order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_before_a_malformed_message_is_done_and_answered_first() {
+    let stage = Stage::set().await;
+    let worker = stage.worker.connect().await;
+    worker.batch_execute(COPIED).await.expect("a table");
+    let no_message = vec![b'Q', 0, 0, 0, 0];
+    let insert = |i: i32| query(&format!("INSERT INTO copied VALUES ({i}) RETURNING i"));
+    let cases = [
+        ("queries", [query("BEGIN"), insert(1), query("COMMIT")].concat()),
+        ("a pipeline", [execute("INSERT INTO copied VALUES (2) RETURNING i", &[]), sync()].concat()),
+        ("no Sync", execute("INSERT INTO copied VALUES (3)", &[])),
+        ("no more data", [insert(4), query("COPY copied FROM STDIN"), message(b'd', b"5\tx\n")].concat()),
+        ("nothing", Vec::new()),
+    ];
+    for (name, before) in cases {
+        let mut said = Vec::new();
+        for address in [stage.direct, stage.through] {
+            worker.batch_execute(COPIED).await.expect("an empty table");
+            let last_words =
+                Wire::connect(address).await.last_words(&[before.clone(), no_message.clone()].concat()).await;
+            let answers: String = messages(&last_words).map(|message| char::from(message.tag)).collect();
+            let kept = worker.query("SELECT i FROM copied ORDER BY i", &[]).await.expect("the table");
+            let kept: Vec<i32> = kept.iter().map(|row| row.get(0)).collect();
+            said.push((answers, kept));
+        }
+        println!("{name}: {said:?}");
+        let [direct, through] = said.try_into().expect("two");
+        assert_eq!(through.1, direct.1, "{name}");
+        // The server closes without a word; the mirror says why.
+        assert_eq!(through.0, format!("{}E", direct.0), "{name}");
+    }
     stage.end().await;
 }
 

@@ -101,10 +101,29 @@ fn is_malformed(greeted: &Greeted, sent: &[u8], said: &[u8]) -> bool {
         && [sent.get(greeted.rest..).unwrap_or_default(), said].into_iter().any(|bytes| model::stream(bytes).malformed)
 }
 
+/// What came before a message that is none has arrived, when both stayed.
+fn complete_before(greeted: &Greeted, sent: &[u8], said: &[u8], played: &Played) {
+    let asked = model::stream(sent.get(greeted.rest..).unwrap_or_default());
+    let answered = model::stream(said);
+    let heard_bytes = played.client.received.len() - greeted.replies.len();
+    if !answered.malformed {
+        let forwarded = greeted.rest - greeted.packet + asked.messages_bytes;
+        assert!(played.server.received.len() >= forwarded, "a request before a malformed one did not reach the server");
+    } else if !asked.malformed {
+        assert!(heard_bytes >= answered.messages_bytes, "an answer before a malformed one did not reach the client");
+    }
+}
+
 /// When both behaved and closed in order, everything has arrived.
 fn complete(script: &Script, greeted: &Greeted, sent: &[u8], said: &[u8], played: &Played, own: Option<[u8; 5]>) {
     let Wish::Session { .. } = greeted.wish else { return };
-    if !stays(script) || is_malformed(greeted, sent, said) {
+    if !stays(script) {
+        return;
+    }
+    if is_malformed(greeted, sent, said) {
+        if !server_stops(script) {
+            complete_before(greeted, sent, said, played);
+        }
         return;
     }
     assert_eq!(own, None, "an error of the mirror's own without a reason");

@@ -87,19 +87,27 @@ pub struct Stream {
     pub malformed: bool,
     /// It ends where a message does.
     pub whole: bool,
+    /// Bytes of whole messages that it begins with.
+    pub messages_bytes: usize,
 }
 
 /// Looks through a stream of messages.
 pub fn stream(mut bytes: &[u8]) -> Stream {
+    let all_bytes = bytes.len();
+    let stands = |malformed, rest: &[u8]| Stream {
+        malformed,
+        whole: !malformed && rest.is_empty(),
+        messages_bytes: all_bytes - rest.len(),
+    };
     while let Some(([_, length @ ..], _)) = bytes.split_first_chunk::<5>() {
         let length = u32::from_be_bytes(*length) as usize;
         if !(4..0x4000_0000).contains(&length) {
-            return Stream { malformed: true, whole: false };
+            return stands(true, bytes);
         }
         match bytes.get(length + 1..) {
             Some(rest) => bytes = rest,
-            None => return Stream { malformed: false, whole: false },
+            None => break,
         }
     }
-    Stream { malformed: false, whole: bytes.is_empty() }
+    stands(false, bytes)
 }

@@ -33,6 +33,14 @@ impl Direction {
         self.buffer.as_deref().and_then(|buffer| buffer.get(self.start..self.end)).unwrap_or_default()
     }
 
+    /// Of what waits to be written, only so many bytes may be.
+    pub(super) fn keep(&mut self, bytes: usize) {
+        self.end = self.end.min(self.start.saturating_add(bytes));
+        if self.is_empty() {
+            self.discard();
+        }
+    }
+
     /// Nobody wants what is in the buffer.
     pub(super) fn discard(&mut self) {
         (self.start, self.end) = (0, 0);

@@ -2,8 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Relay;
-use crate::{production::session::refuse, wire::frame::FrameError};
+use tokio::time::timeout;
+
+use super::{FLUSH_LIMIT, Relay};
+use crate::{capture::tracker::Malformed, production::session::refuse, wire::frame::FrameError};
 
 /// Why a relay ended.
 #[derive(Debug)]
@@ -27,7 +29,38 @@ pub(super) enum End {
     DrainedUnseen,
 }
 
+/// What a client has sent that is no message, and that is refused when everything before it is answered.
+#[derive(Debug)]
+pub(super) struct Refused {
+    error: FrameError,
+    /// The worker knows that nothing more comes.
+    told: bool,
+}
+
 impl Relay<'_> {
+    /// The client has sent what is no message. What came before it is asked and answered, as it would be without a
+    /// mirror; nothing more is read.
+    pub(super) fn refuse_the_rest(&mut self, malformed: Malformed) {
+        let Malformed { error, before_bytes } = malformed;
+        self.upstream.keep(before_bytes);
+        self.upstream.closed = true;
+        self.refused = Some(Refused { error, told: false });
+    }
+
+    /// Whether the session ends after this turn, for what its client has sent.
+    pub(super) fn refusal(&mut self, turned: &Result<bool, End>) -> Option<End> {
+        let Refused { error, told } = self.refused.as_mut()?;
+        if self.upstream.is_empty() && !std::mem::replace(told, true) {
+            // Nothing more comes, of a COPY's data or of anything. It answers what it was asked, as it would.
+            self.worker.shutdown_write();
+        }
+        let answered = self.tracker.awaited() == 0
+            && self.upstream.is_empty()
+            && self.downstream.is_empty()
+            && self.tracker.server_at_boundary();
+        (answered || matches!(turned, Err(End::Worker))).then_some(End::ClientMalformed(*error))
+    }
+
     /// Counts what has ended it and takes leave of the client.
     pub(super) async fn part(&mut self, end: End) {
         let malformed = &self.production.counters.malformed;
@@ -41,6 +74,11 @@ impl Relay<'_> {
             End::WorkerMalformed { error, whole } => {
                 malformed.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%error, "the worker sent a malformed message");
+                let Self { client, downstream, .. } = self;
+                // A client that does not read it is not told more either.
+                if matches!(timeout(FLUSH_LIMIT, client.write_all(downstream.pending())).await, Ok(Ok(()))) {
+                    downstream.discard();
+                }
                 self.tell(whole, "08P01", &error.to_string()).await;
             }
             End::Drained => {
