@@ -22,7 +22,7 @@ pub struct Place {
 impl Place {
     /// Starts and fills both.
     pub async fn new() -> Self {
-        println!("starting two servers with {SCALE}00,000 accounts each");
+        println!("starting two servers with {SCALE} times 100,000 accounts each");
         let (worker, arm) = (server().await, server().await);
         let directory = tempfile::Builder::new().prefix("understudy-bench-").tempdir_in("/tmp").expect("a directory");
         server_account().take(directory.path()).expect("a directory that the peers may read");
