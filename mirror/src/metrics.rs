@@ -74,6 +74,11 @@ fn production(registry: &mut Registry, status: &ShadowExperimentStatus, mirror: 
         "Events not captured for want of memory",
         ConstCounter::new(mirror.dropped_events()),
     );
+    registry.register(
+        "arm_clock_stood_microseconds",
+        "Time for which the arms waited since production's threads waited for a processor",
+        ConstCounter::new(mirror.arm_clock_stood_ns() / 1000),
+    );
     registry.register("sessions", "Client sessions open", ConstGauge::of(status.production.sessions));
     registry.register(
         "overhead_p99_microseconds",

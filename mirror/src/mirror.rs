@@ -168,14 +168,16 @@ impl Mirror {
             recorder: Mutex::new(Recorder::default()),
             log: TrafficLog::new(Budget::new(settings.memory_bytes), disk),
             recorded_until_ns: AtomicU64::new(0),
+            clock: Arc::default(),
             stop: AtomicBool::new(false),
         });
         let (commands, received) = mpsc::sync_channel(64);
         let shadow = {
-            let (ingest, tap) = (Arc::clone(&ingest), Arc::clone(&tap));
+            let (ingest, production) = (Arc::clone(&ingest), Arc::clone(&production));
             thread::Builder::new().name("ingest".to_owned()).spawn(move || {
-                let caught =
-                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ingest::run(&ingest, &tap, &received)));
+                let (tap, run_queue) = (&production.tap, &production.run_queue);
+                let run = std::panic::AssertUnwindSafe(|| ingest::run(&ingest, tap, run_queue, &received));
+                let caught = std::panic::catch_unwind(run);
                 // Without an ingest there is nobody to capture for; production goes on.
                 tap.end_capture();
                 if caught.is_err() {
@@ -247,6 +249,7 @@ impl Mirror {
             seeds: to_start.seeds.clone(),
             committed,
             shift_ns: u64::try_from(shift.as_nanos()).unwrap_or(u64::MAX),
+            clock: Arc::clone(&self.ingest.clock),
         };
         let thread = thread::Builder::new().name(format!("arm-{name}")).spawn(move || {
             arm::yield_to_production();
@@ -377,6 +380,11 @@ impl Mirror {
     /// Disk that captured traffic takes, bytes.
     pub fn disk_bytes(&self) -> u64 {
         self.ingest.log.disk_bytes()
+    }
+
+    /// For how long the arms' clock has stood still since production's threads waited for a processor, ns.
+    pub fn arm_clock_stood_ns(&self) -> u64 {
+        self.ingest.clock.stood_ns()
     }
 
     /// Events that were not captured since the shadow path's memory was full.

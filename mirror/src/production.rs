@@ -7,6 +7,7 @@ pub mod greeting;
 pub mod listener;
 pub mod login;
 pub mod relay;
+pub mod run_queue;
 pub mod session;
 pub mod tap;
 pub mod worker;

@@ -2,6 +2,7 @@
 //! without production noticing; what it can't do it counts.
 
 pub mod arm;
+pub mod arm_clock;
 pub mod compare;
 pub mod entry;
 pub mod ingest;

@@ -83,6 +83,7 @@ pub fn start(
     for (index, socket) in listener.sockets.into_iter().enumerate() {
         let (production, mut stop) = (Arc::clone(production), stop.clone());
         let body = move || {
+            production.run_queue.join();
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
                 Err(error) => return tracing::error!(%error, "no runtime for the production path"),

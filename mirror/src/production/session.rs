@@ -18,6 +18,7 @@ use super::{
     greeting::{GreetError, Greeted, Wish, greet},
     login::{self, LoginError},
     relay,
+    run_queue::RunQueue,
     tap::Tap,
     worker::Worker,
 };
@@ -45,6 +46,8 @@ pub struct Production {
     pub client_tls: Option<ClientTls>,
     /// The door to the shadow path.
     pub tap: Arc<Tap>,
+    /// How long the production threads wait for a processor.
+    pub run_queue: Arc<RunQueue>,
     /// Holds exchanges back during a cut.
     pub gate: Gate,
     /// The sessions that are open.
@@ -66,6 +69,7 @@ impl Production {
             worker,
             client_tls,
             tap,
+            run_queue: Arc::default(),
             gate: Gate::default(),
             sessions: Sessions::default(),
             draining: AtomicBool::new(false),

@@ -17,6 +17,8 @@ use crate::{
 
 /// What an entry weighs beside the bytes it carries.
 pub const ENTRY_BYTES: usize = 768;
+/// One part in so many of the budget in use is enough that nothing is put off; at a half, the log goes to disk.
+const CROWDED_PART: usize = 4;
 
 /// An exchange with what is known about it. Shared by all arms; freed when the last has passed it.
 #[derive(Debug)]
@@ -114,6 +116,11 @@ impl Budget {
     /// Bytes in use.
     pub fn used_bytes(&self) -> usize {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// So much is in use that nothing may be put off.
+    pub fn is_crowded(&self) -> bool {
+        self.used_bytes() > self.limit_bytes / CROWDED_PART
     }
 
     /// More is in use than allowed.

@@ -16,6 +16,7 @@ use understudy_crds::experiment::StatementClass;
 
 use super::{
     arm::{ArmShared, lock},
+    arm_clock::{ArmClock, ClockKeeper},
     entry::{ENTRY_BYTES, Entry},
     log::{LogEvent, TrafficLog},
     measured,
@@ -27,7 +28,7 @@ use crate::{
     capture::exchange::{Event, Exchange, Outcome, SessionId, SessionInfo},
     clock::now_ns,
     measure::{interval::Fingerprint, recorder::Recorder},
-    production::tap::Tap,
+    production::{run_queue::RunQueue, tap::Tap},
 };
 
 /// How often the tap is emptied: nobody wakes this thread for a message. Arms live a second behind, so what
@@ -67,18 +68,22 @@ pub struct IngestShared {
     pub log: Arc<TrafficLog>,
     /// Everything that production began before is recorded here, ns.
     pub recorded_until_ns: std::sync::atomic::AtomicU64,
+    /// What time it is for the arms.
+    pub clock: Arc<ArmClock>,
     /// The thread is to end.
     pub stop: AtomicBool,
 }
 
 /// Runs until told to stop.
-pub fn run(shared: &IngestShared, tap: &Tap, commands: &mpsc::Receiver<Command>) {
+pub fn run(shared: &IngestShared, tap: &Tap, run_queue: &Arc<RunQueue>, commands: &mpsc::Receiver<Command>) {
     let mut ingest = Ingest::new(shared);
+    let mut keeper = ClockKeeper::new(Arc::clone(&shared.clock), Arc::clone(run_queue));
     while !shared.stop.load(Ordering::Relaxed) {
         while let Ok(command) = commands.try_recv() {
             ingest.command(command);
         }
         ingest.drain(tap);
+        keeper.look(shared.log.budget().is_crowded());
         match commands.recv_timeout(TICK) {
             Ok(command) => ingest.command(command),
             Err(mpsc::RecvTimeoutError::Timeout) => {}

@@ -3,7 +3,10 @@
 
 use std::{fs, net::SocketAddr, time::Duration};
 
-use rustix::process::Signal;
+use rustix::{
+    process::{Pid, Signal},
+    thread::{CpuSet, sched_setaffinity},
+};
 use tokio::time::{Instant, sleep};
 use understudy_crds::{
     condition::ArmState,
@@ -188,6 +191,15 @@ impl Stage {
             line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).expect("a number of kB")
         };
         (kib("VmRSS:") >> 10, kib("VmHWM:") >> 10)
+    }
+
+    /// All of the mirror's threads run on these processors only.
+    pub fn keep_on(&self, processors: &CpuSet) {
+        for task in fs::read_dir(format!("/proc/{}/task", self.pid)).expect("its threads").flatten() {
+            let thread = task.file_name().to_str().and_then(|id| Pid::from_raw(id.parse().ok()?));
+            // A thread may have ended.
+            let _ = sched_setaffinity(thread, processors);
+        }
     }
 
     /// Files and sockets that the mirror has open.

@@ -1,6 +1,6 @@
 //! Nothing that happens to an arm is felt by production: beside one that hangs, dies, answers a byte a second, has
-//! a full disk or is flooded, clients see no error and lose nothing, the mirror's memory stays bounded, and the
-//! other arm goes on as if it were alone. How little is felt the benchmarks say; here only the gross can fail.
+//! a full disk, is flooded or has to wait for a processor, clients see no error and lose nothing, the mirror's memory
+//! stays bounded, and the other arm goes on as if it were alone. How little is felt the benchmarks say; here only the gross can fail.
 
 #![expect(
     clippy::expect_used,
@@ -8,10 +8,13 @@
     reason = "a test that can't have what it needs has failed; figures are printed, not judged"
 )]
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::time::sleep;
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    thread::{CpuSet, sched_getaffinity},
+};
+use tokio::time::{Instant, sleep};
 use understudy_crds::{
     condition::{ArmState, DivergenceKind},
     status::ArmStatus,
@@ -177,6 +180,46 @@ async fn arms_that_are_flooded_by_large_results() {
     let stage = scene.close().await;
     stage.expect_level("candidate", &ROWS).await;
     stage.end().await;
+}
+
+/// Where production's threads wait for a processor, the arms wait first, and then play all of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg(target_os = "linux")]
+async fn a_mirror_without_a_processor_to_spare() {
+    let servers = Servers::start(2, TABLES).await;
+    let arms = servers.addresses();
+    let mut scene = Scene::open(servers.mirror("64Mi", &arms).await).await;
+    let everywhere = sched_getaffinity(None).expect("the processors of this process");
+    scene.stage.keep_on(&first_of(&everywhere));
+    let flood: Vec<_> = (0..16).map(|_| tokio::spawn(ask_for_ever(scene.stage.through))).collect();
+    let stood = "understudy_arm_clock_stood_microseconds_total";
+    let end = Instant::now() + Duration::from_secs(60);
+    while scene.stage.metric(stood).await < 300_000 {
+        assert!(Instant::now() < end, "the arms never waited\n{}", scene.stage.mirror.transcript());
+        sleep(Duration::from_millis(10)).await;
+    }
+    println!("the arms waited {} µs; {:?}", scene.stage.metric(stood).await, scene.stage.arm("candidate").await.lag);
+    flood.iter().for_each(tokio::task::JoinHandle::abort);
+    scene.stage.keep_on(&everywhere);
+    // What was slow meanwhile was the machine.
+    scene.load.figures();
+    scene.until("level again", |arm| arm.lag.seconds < 1.5).await;
+    let stage = scene.close().await;
+    stage.expect_level("candidate", &ROWS).await;
+    stage.end().await;
+}
+
+fn first_of(all: &CpuSet) -> CpuSet {
+    let mut one = CpuSet::new();
+    one.set((0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu)).expect("a processor"));
+    one
+}
+
+async fn ask_for_ever(through: SocketAddr) {
+    let (mut client, question) = (Wire::connect(through).await, query("SELECT 1"));
+    loop {
+        client.discard(&question).await;
+    }
 }
 
 /// A server and all its processes, stopped for as long as this lives.

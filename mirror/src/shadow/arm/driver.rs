@@ -18,9 +18,9 @@ use understudy_crds::condition::{ArmState, DivergenceKind, SkipReason};
 use super::{ArmShared, lock};
 use crate::{
     capture::exchange::{Outcome, SessionId, SessionInfo},
-    clock::now_ns,
     shadow::{
         arm::address::ArmAddress,
+        arm_clock::ArmClock,
         compare::compare,
         entry::Entry,
         log::{LogEvent, Reader},
@@ -50,11 +50,20 @@ pub struct Start {
     pub committed: HashSet<SessionId>,
     /// How long the arm lives behind production, ns.
     pub shift_ns: u64,
+    /// What time it is for the arms.
+    pub clock: Arc<ArmClock>,
 }
 
 struct Job {
     entry: Arc<Entry>,
     due_ns: u64,
+}
+
+/// What was played before production was known to be done with it.
+struct Early {
+    begun_ns: u64,
+    due_ns: u64,
+    outcome: Outcome,
 }
 
 struct Done {
@@ -89,6 +98,7 @@ struct Driver {
     shared: Arc<ArmShared>,
     address: ArmAddress,
     order: Order,
+    clock: Arc<ArmClock>,
     shift_ns: u64,
     players: HashMap<SessionId, mpsc::Sender<Job>>,
     /// Where they run.
@@ -98,7 +108,7 @@ struct Driver {
     done: mpsc::UnboundedReceiver<Done>,
     report: mpsc::UnboundedSender<Done>,
     /// Played before production itself was done, or before that was known here.
-    early: HashMap<u64, (u64, Outcome)>,
+    early: HashMap<u64, Early>,
     overtaken: Overtaken,
     known_ns: u64,
     /// So much is held to be played; what is behind it stays in the log, bytes.
@@ -111,7 +121,7 @@ struct Driver {
 
 impl Driver {
     fn new(shared: Arc<ArmShared>, start: Start) -> Self {
-        let Start { address, seeds, committed, shift_ns } = start;
+        let Start { address, seeds, committed, shift_ns, clock } = start;
         // At most one job a session is under way, so the channel holds no more than there are sessions.
         let (report, done) = mpsc::unbounded_channel();
         let window_bytes = shared.log.get().map_or(0, Reader::window_bytes);
@@ -119,6 +129,7 @@ impl Driver {
             shared,
             address,
             order: Order::new(shift_ns, ORDER_LIMIT_NS),
+            clock,
             shift_ns,
             players: HashMap::new(),
             playing: JoinSet::new(),
@@ -181,7 +192,7 @@ impl Driver {
                 self.finished(done, &mut actions);
             }
             self.hold();
-            self.order.poll(now_ns(), &mut actions);
+            self.order.poll(self.clock.now_ns(), &mut actions);
             self.needs_more = actions.is_empty() && self.order.needs_more();
             for action in std::mem::take(&mut actions) {
                 self.act(action, &mut actions);
@@ -229,8 +240,8 @@ impl Driver {
             }
             LogEvent::Ended(entry) => {
                 self.order.ended(&entry);
-                if let Some((due_ns, outcome)) = self.early.remove(&entry.id) {
-                    self.judge(&entry, &outcome, due_ns, false);
+                if let Some(early) = self.early.remove(&entry.id) {
+                    self.judge(&entry, &early.outcome, early.due_ns, false);
                 }
             }
             LogEvent::SessionClosed(session) => actions.extend(self.order.closed(session)),
@@ -274,7 +285,8 @@ impl Driver {
                     return;
                 }
                 self.overtaken.started(&entry);
-                let job = Job { entry, due_ns };
+                // It is due on the arms' clock; what it is measured from is the mirror's.
+                let job = Job { entry, due_ns: due_ns.saturating_add(self.clock.behind_ns()) };
                 let refused = match self.players.get(&session) {
                     Some(player) => player.try_send(job).is_err(),
                     None => true,
@@ -311,7 +323,7 @@ impl Driver {
                 if entry.taken_in.get().is_some() {
                     self.judge(&entry, &outcome, due_ns, overtaken);
                 } else {
-                    self.early.insert(entry.id, (due_ns, outcome));
+                    self.early.insert(entry.id, Early { begun_ns: entry.exchange.begun_ns, due_ns, outcome });
                 }
             }
             Err(PlayError::Prologue(_)) => {
@@ -346,10 +358,10 @@ impl Driver {
         shared.outstanding.store(self.order.outstanding() as u64, Ordering::Relaxed);
         shared.oldest_ns.store(oldest_ns.unwrap_or(u64::MAX), Ordering::Relaxed);
         // What was played early is recorded when production is done with it.
-        let early_ns = self.early.values().map(|(due_ns, _)| due_ns.saturating_sub(self.shift_ns)).min();
+        let early_ns = self.early.values().map(|early| early.begun_ns).min();
         let recorded = [oldest_ns, early_ns].into_iter().flatten().fold(self.known_ns, u64::min);
         shared.recorded_until_ns.fetch_max(recorded, Ordering::Release);
-        let behind_ns = oldest_ns.map_or(0, |oldest| now_ns().saturating_sub(oldest));
+        let behind_ns = oldest_ns.map_or(0, |oldest| self.clock.now_ns().saturating_sub(oldest));
         if self.known_ns > 0 && behind_ns < self.shift_ns + LEVEL_NS {
             shared.set_state(ArmState::Live);
         }

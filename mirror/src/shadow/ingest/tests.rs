@@ -14,6 +14,7 @@ fn shared(limit_bytes: usize) -> IngestShared {
         recorder: Mutex::new(Recorder::default()),
         log: TrafficLog::new(Budget::new(limit_bytes), None),
         recorded_until_ns: std::sync::atomic::AtomicU64::new(0),
+        clock: Arc::default(),
         stop: AtomicBool::new(false),
     }
 }
