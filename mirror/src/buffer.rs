@@ -1,12 +1,13 @@
 //! Buffers that a thread lends for as long as there is something in them. A thread with thousands of sessions,
-//! nearly all of them idle, needs a few; they are large because a large result costs system calls for each.
+//! nearly all of them idle, needs a few. They are as large as a processor's first cache has room for: what was read is
+//! still there when it is written. Smaller ones cost a large result more system calls, larger ones more processor time.
 
 use std::{
     cell::RefCell,
     ops::{Deref, DerefMut},
 };
 
-const BUFFER_BYTES: usize = 64 * 1024;
+const BUFFER_BYTES: usize = 16 * 1024;
 /// A thread keeps no more than this for the next time.
 const SPARE: usize = 4;
 
@@ -14,7 +15,7 @@ thread_local! {
     static SPARES: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A buffer of 64 KiB, given back when dropped. What is in it at first is of no meaning.
+/// A buffer of 16 KiB, given back when dropped. What is in it at first is of no meaning.
 #[derive(Debug)]
 pub struct Lent(Box<[u8]>);
 
