@@ -53,7 +53,7 @@ impl Connection {
     /// Waits until it can be read or written, as asked.
     pub async fn ready(&mut self, interest: Interest) -> io::Result<()> {
         match self {
-            Self::Plain(stream) => stream.ready(interest).await.map(drop),
+            Self::Plain(stream) => stream.ready(interest).await,
             Self::Tls(stream) => stream.ready(interest).await,
         }
     }

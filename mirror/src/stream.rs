@@ -2,16 +2,18 @@
 
 use std::{
     fmt,
+    future::poll_fn,
     io::{self, Read as _},
     net::Shutdown,
     path::PathBuf,
     str::FromStr,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use socket2::SockRef;
 use tokio::{
-    io::{Interest, Ready},
+    io::Interest,
     net::{TcpStream, UnixStream},
     time::timeout,
 };
@@ -106,11 +108,33 @@ impl Stream {
         timeout(limit, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Waits until it can be read or written, as asked.
-    pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+    /// Waits until it can be read or written, as asked. One task may wait for a stream at a time.
+    ///
+    /// tokio keeps a place for one waiting task each way; its own `ready` is for any number, whose list is locked and
+    /// changed for every wait.
+    pub async fn ready(&self, interest: Interest) -> io::Result<()> {
+        poll_fn(|context| {
+            if interest.is_readable()
+                && let ready @ Poll::Ready(_) = self.poll_read_ready(context)
+            {
+                return ready;
+            }
+            if interest.is_writable() { self.poll_write_ready(context) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(stream) => stream.ready(interest).await,
-            Self::Unix(stream) => stream.ready(interest).await,
+            Self::Tcp(stream) => stream.poll_read_ready(context),
+            Self::Unix(stream) => stream.poll_read_ready(context),
+        }
+    }
+
+    fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_write_ready(context),
+            Self::Unix(stream) => stream.poll_write_ready(context),
         }
     }
 
