@@ -33,12 +33,14 @@ use crate::{
     production::{
         client_tls::{CertificateError, ClientTls, ClientTlsFiles},
         listener::{self, ListenError},
+        run_queue::RunQueue,
         session::Production,
         tap::Tap,
         worker::{Worker, WorkerTlsFiles},
     },
     shadow::{
         arm::{self, ArmShared, address::ArmAddress, lock, to_i64},
+        arm_clock::{self, ClockKeeper},
         entry::Budget,
         ingest::{self, Command, IngestShared},
         log::{
@@ -83,6 +85,8 @@ pub struct Settings {
     pub disk: Option<DiskSettings>,
     /// How long the arms live behind production.
     pub shift: Duration,
+    /// How much longer at most, while production's threads wait for a processor.
+    pub most_behind: Duration,
 }
 
 impl Settings {
@@ -98,6 +102,7 @@ impl Settings {
             memory_bytes: default_memory_bytes(),
             disk: None,
             shift: Duration::from_secs(1),
+            most_behind: arm_clock::MOST_BEHIND,
         }
     }
 }
@@ -155,6 +160,7 @@ impl Mirror {
         let listener = listener::bind(&settings.listen, threads)?;
         let address = listener.address;
         let tap = Tap::new(threads, settings.memory_bytes);
+        let run_queue = Arc::new(RunQueue::new(threads));
         let to = settings.worker.clone();
         let worker = match &settings.worker_tls {
             None => to.into(),
@@ -173,10 +179,10 @@ impl Mirror {
         });
         let (commands, received) = mpsc::sync_channel(64);
         let shadow = {
-            let (ingest, production) = (Arc::clone(&ingest), Arc::clone(&production));
+            let (ingest, tap) = (Arc::clone(&ingest), Arc::clone(&tap));
+            let mut keeper = ClockKeeper::new(Arc::clone(&ingest.clock), Arc::clone(&run_queue), settings.most_behind);
             thread::Builder::new().name("ingest".to_owned()).spawn(move || {
-                let (tap, run_queue) = (&production.tap, &production.run_queue);
-                let run = std::panic::AssertUnwindSafe(|| ingest::run(&ingest, tap, run_queue, &received));
+                let run = std::panic::AssertUnwindSafe(|| ingest::run(&ingest, &tap, &mut keeper, &received));
                 let caught = std::panic::catch_unwind(run);
                 // Without an ingest there is nobody to capture for; production goes on.
                 tap.end_capture();
@@ -205,7 +211,8 @@ impl Mirror {
                 }
             })?);
         }
-        let production_threads = listener::start(listener, &production, &stopped, DRAIN_LIMIT + LEAVE_LIMIT)?;
+        let production_threads =
+            listener::start(listener, &production, &run_queue, &stopped, DRAIN_LIMIT + LEAVE_LIMIT)?;
         Ok(Arc::new(Self {
             address,
             production,

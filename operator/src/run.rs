@@ -180,6 +180,10 @@ pub fn start_mirror(
     let address = Address::new(&target.host, worker.port());
     let mut settings = Settings::new(&target.listen, address);
     settings.shift = SHIFT;
+    if let Some(lag) = spec.guardrails.max_lag {
+        // Arms that wait for production's sake must not break the guardrail.
+        settings.most_behind = settings.most_behind.min(lag.duration() / 2);
+    }
     if let Some(memory) = spec.capture.memory {
         settings.memory_bytes = usize::try_from(memory.bytes()).unwrap_or(usize::MAX);
     }

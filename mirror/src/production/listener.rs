@@ -12,7 +12,10 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpListener, sync::watch, task::LocalSet};
 
-use super::session::{self, Production};
+use super::{
+    run_queue::RunQueue,
+    session::{self, Production},
+};
 use crate::stream::Stream;
 
 /// Why the mirror can't listen.
@@ -76,14 +79,15 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener
 pub fn start(
     listener: Listener,
     production: &Arc<Production>,
+    run_queue: &Arc<RunQueue>,
     stop: &watch::Receiver<bool>,
     drain: Duration,
 ) -> Result<Vec<thread::JoinHandle<()>>, ListenError> {
     let mut threads = Vec::new();
     for (index, socket) in listener.sockets.into_iter().enumerate() {
-        let (production, mut stop) = (Arc::clone(production), stop.clone());
+        let (production, run_queue, mut stop) = (Arc::clone(production), Arc::clone(run_queue), stop.clone());
         let body = move || {
-            production.run_queue.join();
+            run_queue.join(index);
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
                 Err(error) => return tracing::error!(%error, "no runtime for the production path"),

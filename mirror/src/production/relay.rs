@@ -62,6 +62,7 @@ struct Relay<'a> {
     kept_bytes: usize,
     /// The worker takes nothing any more.
     worker_deaf: bool,
+    /// The client has sent what is no message.
     refused: Option<Refused>,
 }
 

@@ -1,30 +1,32 @@
 //! How long production's threads have waited for a processor, by the kernel's own account of each
-//! (`/proc/PID/task/TID/schedstat`, Documentation/scheduler/sched-stats.rst). The control and the shadow side read
-//! it; it costs production's threads nothing. Where the system keeps no such account, nobody ever waits.
+//! (`/proc/PID/task/TID/schedstat`, Documentation/scheduler/sched-stats.rst). The shadow side reads it; it must cost
+//! production's threads nothing but to open it once. Where the system keeps no such account, nobody ever waits.
 
-use std::{
-    fs::File,
-    os::unix::fs::FileExt as _,
-    sync::{Mutex, PoisonError},
-};
+use std::{fs::File, os::unix::fs::FileExt as _, sync::OnceLock};
 
 /// The accounts of production's threads.
-#[derive(Debug, Default)]
-pub struct RunQueue(Mutex<Vec<File>>);
+#[derive(Debug)]
+pub struct RunQueue(Vec<OnceLock<File>>);
 
 impl RunQueue {
-    /// The calling thread is one of production's.
-    pub fn join(&self) {
+    /// For so many threads.
+    pub fn new(threads: usize) -> Self {
+        Self((0..threads).map(|_| OnceLock::new()).collect())
+    }
+
+    /// The calling thread is production's thread of this number.
+    pub fn join(&self, thread: usize) {
         // What is opened is this thread's account, whoever reads it later.
-        if let Ok(account) = File::open("/proc/thread-self/schedstat") {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(account);
+        if let (Some(place), Ok(account)) = (self.0.get(thread), File::open("/proc/thread-self/schedstat")) {
+            // A thread joins once.
+            let _ = place.set(account);
         }
     }
 
-    /// For how long each of them has waited since it began, ns. A wait is told when it is over.
-    pub fn waited_ns(&self) -> Vec<u64> {
-        let accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        accounts.iter().map(|account| waited_ns(account).unwrap_or(0)).collect()
+    /// For how long each of them has waited since it began, ns; nothing of one that has no account. A wait is told
+    /// when it is over.
+    pub fn waited_ns(&self) -> Vec<Option<u64>> {
+        self.0.iter().map(|account| waited_ns(account.get()?)).collect()
     }
 }
 
@@ -49,21 +51,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_waits_before_a_thread_has_joined() {
-        assert!(RunQueue::default().waited_ns().is_empty());
+    fn nothing_is_known_of_a_thread_before_it_has_joined() {
+        assert_eq!(RunQueue::new(2).waited_ns(), [None, None]);
     }
 
     #[test]
     #[cfg(target_os = "linux")]
     fn more_threads_than_processors_wait_and_another_thread_sees_it() {
-        let run_queue = Arc::new(RunQueue::default());
-        let end = Arc::new(AtomicBool::new(false));
         let processors = thread::available_parallelism().map_or(1, usize::from);
+        let run_queue = Arc::new(RunQueue::new(processors + 1));
+        let end = Arc::new(AtomicBool::new(false));
         let threads: Vec<_> = (0..=processors)
-            .map(|_| {
+            .map(|number| {
                 let (run_queue, end) = (Arc::clone(&run_queue), Arc::clone(&end));
                 thread::spawn(move || {
-                    run_queue.join();
+                    run_queue.join(number);
                     while !end.load(Ordering::Relaxed) {
                         std::hint::spin_loop();
                     }
@@ -71,7 +73,7 @@ mod tests {
             })
             .collect();
         let until = Instant::now() + Duration::from_secs(60);
-        while run_queue.waited_ns().iter().sum::<u64>() < 1_000_000 {
+        while run_queue.waited_ns().into_iter().flatten().sum::<u64>() < 1_000_000 {
             assert!(Instant::now() < until, "nobody waited: {:?}", run_queue.waited_ns());
             thread::sleep(Duration::from_millis(5));
         }

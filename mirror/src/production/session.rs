@@ -18,7 +18,6 @@ use super::{
     greeting::{GreetError, Greeted, Wish, greet},
     login::{self, LoginError},
     relay,
-    run_queue::RunQueue,
     tap::Tap,
     worker::Worker,
 };
@@ -46,8 +45,6 @@ pub struct Production {
     pub client_tls: Option<ClientTls>,
     /// The door to the shadow path.
     pub tap: Arc<Tap>,
-    /// How long the production threads wait for a processor.
-    pub run_queue: Arc<RunQueue>,
     /// Holds exchanges back during a cut.
     pub gate: Gate,
     /// The sessions that are open.
@@ -69,7 +66,6 @@ impl Production {
             worker,
             client_tls,
             tap,
-            run_queue: Arc::default(),
             gate: Gate::default(),
             sessions: Sessions::default(),
             draining: AtomicBool::new(false),

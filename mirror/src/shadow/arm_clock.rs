@@ -3,18 +3,21 @@
 //! clock then runs a little faster until it is level again. One clock for all arms: what one has to wait for, all
 //! have.
 //!
-//! It never falls back further than [`MOST_BEHIND_NS`]: on a machine that is always full the arms play beside
-//! production, as nice as their threads are. It must not make anything wait that production does.
+//! It never falls back further than it may ([`MOST_BEHIND`], or less): on a machine that is always full the arms play
+//! beside production, as nice as their threads are. It must not make anything wait that production does.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use crate::{clock::now_ns, production::run_queue::RunQueue};
 
-/// It falls back no further than this, ns: a sixth of the lag with which an arm still counts.
-pub const MOST_BEHIND_NS: u64 = 10_000_000_000;
+/// It falls back no further than this where nothing else is said: a sixth of the lag with which an arm still counts.
+pub const MOST_BEHIND: Duration = Duration::from_secs(10);
 /// How often production's waits are looked at, ns.
 const LOOK_NS: u64 = 20_000_000;
 /// Production waits when one of its threads has spent this share of the time waiting, percent. Two processors:
@@ -31,11 +34,6 @@ pub struct ArmClock {
 }
 
 impl ArmClock {
-    /// What time it is for the arms, ns since the mirror's epoch.
-    pub fn now_ns(&self) -> u64 {
-        now_ns().saturating_sub(self.behind_ns())
-    }
-
     /// How far it is behind the mirror's clock, ns.
     pub fn behind_ns(&self) -> u64 {
         self.behind_ns.load(Ordering::Relaxed)
@@ -52,8 +50,9 @@ impl ArmClock {
 pub struct ClockKeeper {
     clock: Arc<ArmClock>,
     run_queue: Arc<RunQueue>,
+    most_behind_ns: u64,
     looked_ns: u64,
-    waited_ns: Vec<u64>,
+    waited_ns: Vec<Option<u64>>,
 }
 
 /// What was seen since the last look.
@@ -69,8 +68,9 @@ struct Look {
 
 impl ClockKeeper {
     /// A keeper of this clock, who looks at these threads.
-    pub fn new(clock: Arc<ArmClock>, run_queue: Arc<RunQueue>) -> Self {
-        Self { clock, run_queue, looked_ns: now_ns(), waited_ns: Vec::new() }
+    pub fn new(clock: Arc<ArmClock>, run_queue: Arc<RunQueue>, most_behind: Duration) -> Self {
+        let most_behind_ns = u64::try_from(most_behind.as_nanos()).unwrap_or(u64::MAX);
+        Self { clock, run_queue, most_behind_ns, looked_ns: now_ns(), waited_ns: Vec::new() }
     }
 
     /// Looks at production's threads when it is time to, and sets the clock.
@@ -81,25 +81,29 @@ impl ClockKeeper {
             return;
         }
         self.looked_ns = now;
+        self.set(elapsed_ns, crowded);
+    }
+
+    fn set(&mut self, elapsed_ns: u64, crowded: bool) {
         let before = std::mem::replace(&mut self.waited_ns, self.run_queue.waited_ns());
-        let waited = self.waited_ns.iter().zip(before).map(|(now, before)| now.saturating_sub(before));
+        let waited = self.waited_ns.iter().zip(before).filter_map(|(now, before)| (*now)?.checked_sub(before?));
         let look = Look { elapsed_ns, waited_ns: waited.max().unwrap_or(0), crowded };
         let behind_ns = self.clock.behind_ns();
-        let next_ns = next_behind_ns(behind_ns, look);
+        let next_ns = next_behind_ns(behind_ns, look, self.most_behind_ns);
         self.clock.behind_ns.store(next_ns, Ordering::Relaxed);
         self.clock.stood_ns.fetch_add(next_ns.saturating_sub(behind_ns), Ordering::Relaxed);
-        if next_ns == MOST_BEHIND_NS && behind_ns < MOST_BEHIND_NS {
+        if next_ns == self.most_behind_ns && behind_ns < self.most_behind_ns {
             tracing::debug!("production's threads go on waiting for a processor; the arms play beside them");
         }
     }
 }
 
 /// How far the clock is behind from now on, ns.
-fn next_behind_ns(behind_ns: u64, look: Look) -> u64 {
+fn next_behind_ns(behind_ns: u64, look: Look, most_behind_ns: u64) -> u64 {
     let Look { elapsed_ns, waited_ns, crowded } = look;
     // What is not played stays in memory: a load whose bytes fill it is played.
     if !crowded && waited_ns.saturating_mul(100) >= elapsed_ns.saturating_mul(WAITING_PERCENT) {
-        behind_ns.saturating_add(elapsed_ns).min(MOST_BEHIND_NS)
+        behind_ns.saturating_add(elapsed_ns).min(most_behind_ns)
     } else {
         behind_ns.saturating_sub(elapsed_ns / RETURN_PART)
     }
@@ -110,11 +114,12 @@ mod tests {
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
+    const MOST: u64 = 10 * SECOND;
 
     /// For so long production waits such a share of the time; how far behind the clock is then, ns.
     fn after(behind_ns: u64, seconds: u64, percent: u64, crowded: bool) -> u64 {
         let look = Look { elapsed_ns: LOOK_NS, waited_ns: LOOK_NS * percent / 100, crowded };
-        (0..seconds * SECOND / LOOK_NS).fold(behind_ns, |behind_ns, _| next_behind_ns(behind_ns, look))
+        (0..seconds * SECOND / LOOK_NS).fold(behind_ns, |behind_ns, _| next_behind_ns(behind_ns, look, MOST))
     }
 
     #[test]
@@ -127,7 +132,7 @@ mod tests {
 
     #[test]
     fn it_falls_back_no_further_than_it_may() {
-        assert_eq!(after(0, 3600, 100, false), MOST_BEHIND_NS);
+        assert_eq!(after(0, 3600, 100, false), MOST);
     }
 
     #[test]
@@ -136,11 +141,15 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
     fn a_thread_that_joins_has_not_waited_all_at_once() {
-        let clock = Arc::new(ArmClock::default());
-        let mut keeper = ClockKeeper::new(Arc::clone(&clock), Arc::default());
-        keeper.looked_ns = 0;
-        keeper.look(false);
+        let (clock, run_queue) = (Arc::new(ArmClock::default()), Arc::new(RunQueue::new(1)));
+        let mut keeper = ClockKeeper::new(Arc::clone(&clock), Arc::clone(&run_queue), MOST_BEHIND);
+        keeper.waited_ns = run_queue.waited_ns();
+        run_queue.join(0);
+        // This thread may have waited for longer than that.
+        keeper.set(1, false);
+        assert!(keeper.waited_ns.first().is_some_and(Option::is_some));
         assert_eq!((clock.behind_ns(), clock.stood_ns()), (0, 0));
     }
 }

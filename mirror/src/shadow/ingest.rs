@@ -28,7 +28,7 @@ use crate::{
     capture::exchange::{Event, Exchange, Outcome, SessionId, SessionInfo},
     clock::now_ns,
     measure::{interval::Fingerprint, recorder::Recorder},
-    production::{run_queue::RunQueue, tap::Tap},
+    production::tap::Tap,
 };
 
 /// How often the tap is emptied: nobody wakes this thread for a message. Arms live a second behind, so what
@@ -75,15 +75,14 @@ pub struct IngestShared {
 }
 
 /// Runs until told to stop.
-pub fn run(shared: &IngestShared, tap: &Tap, run_queue: &Arc<RunQueue>, commands: &mpsc::Receiver<Command>) {
+pub fn run(shared: &IngestShared, tap: &Tap, clock: &mut ClockKeeper, commands: &mpsc::Receiver<Command>) {
     let mut ingest = Ingest::new(shared);
-    let mut keeper = ClockKeeper::new(Arc::clone(&shared.clock), Arc::clone(run_queue));
     while !shared.stop.load(Ordering::Relaxed) {
         while let Ok(command) = commands.try_recv() {
             ingest.command(command);
         }
         ingest.drain(tap);
-        keeper.look(shared.log.budget().is_crowded());
+        clock.look(shared.log.budget().is_crowded());
         match commands.recv_timeout(TICK) {
             Ok(command) => ingest.command(command),
             Err(mpsc::RecvTimeoutError::Timeout) => {}

@@ -18,6 +18,7 @@ use understudy_crds::condition::{ArmState, DivergenceKind, SkipReason};
 use super::{ArmShared, lock};
 use crate::{
     capture::exchange::{Outcome, SessionId, SessionInfo},
+    clock::now_ns,
     shadow::{
         arm::address::ArmAddress,
         arm_clock::ArmClock,
@@ -99,6 +100,8 @@ struct Driver {
     address: ArmAddress,
     order: Order,
     clock: Arc<ArmClock>,
+    /// How far the clock was behind when it was looked at last, ns: what starts in a turn was due by then.
+    behind_ns: u64,
     shift_ns: u64,
     players: HashMap<SessionId, mpsc::Sender<Job>>,
     /// Where they run.
@@ -130,6 +133,7 @@ impl Driver {
             address,
             order: Order::new(shift_ns, ORDER_LIMIT_NS),
             clock,
+            behind_ns: 0,
             shift_ns,
             players: HashMap::new(),
             playing: JoinSet::new(),
@@ -192,7 +196,8 @@ impl Driver {
                 self.finished(done, &mut actions);
             }
             self.hold();
-            self.order.poll(self.clock.now_ns(), &mut actions);
+            self.behind_ns = self.clock.behind_ns();
+            self.order.poll(self.now_ns(), &mut actions);
             self.needs_more = actions.is_empty() && self.order.needs_more();
             for action in std::mem::take(&mut actions) {
                 self.act(action, &mut actions);
@@ -252,6 +257,11 @@ impl Driver {
         }
     }
 
+    /// What time it is for the arms, ns since the mirror's epoch.
+    fn now_ns(&self) -> u64 {
+        now_ns().saturating_sub(self.behind_ns)
+    }
+
     fn hold(&mut self) {
         let hold_from_ns = self.shared.hold_from_ns.load(Ordering::Relaxed);
         if hold_from_ns == u64::MAX {
@@ -286,7 +296,7 @@ impl Driver {
                 }
                 self.overtaken.started(&entry);
                 // It is due on the arms' clock; what it is measured from is the mirror's.
-                let job = Job { entry, due_ns: due_ns.saturating_add(self.clock.behind_ns()) };
+                let job = Job { entry, due_ns: due_ns.saturating_add(self.behind_ns) };
                 let refused = match self.players.get(&session) {
                     Some(player) => player.try_send(job).is_err(),
                     None => true,
@@ -361,7 +371,7 @@ impl Driver {
         let early_ns = self.early.values().map(|early| early.begun_ns).min();
         let recorded = [oldest_ns, early_ns].into_iter().flatten().fold(self.known_ns, u64::min);
         shared.recorded_until_ns.fetch_max(recorded, Ordering::Release);
-        let behind_ns = oldest_ns.map_or(0, |oldest| self.clock.now_ns().saturating_sub(oldest));
+        let behind_ns = oldest_ns.map_or(0, |oldest| self.now_ns().saturating_sub(oldest));
         if self.known_ns > 0 && behind_ns < self.shift_ns + LEVEL_NS {
             shared.set_state(ArmState::Live);
         }
