@@ -34,10 +34,10 @@ use crate::{floors::Check, place::Place};
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Interleaved rounds
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Seconds of load on each target in each round
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     seconds: u64,
     /// Idle sessions
     #[arg(long, default_value_t = 10_000)]
