@@ -1,7 +1,11 @@
 //! A connection, in plain text or encrypted, behind the same few verbs. Reads and writes never wait, but
 //! for those that say so. It must not know who is at the other end.
 
-use std::io;
+use std::{
+    future::poll_fn,
+    io,
+    task::{Context, Poll},
+};
 
 use rustls::pki_types::CertificateDer;
 use tokio::io::Interest;
@@ -52,9 +56,14 @@ impl Connection {
 
     /// Waits until it can be read or written, as asked.
     pub async fn ready(&mut self, interest: Interest) -> io::Result<()> {
+        poll_fn(|context| self.poll_ready(context, interest)).await
+    }
+
+    /// Whether it can be read or written, as asked; the task is woken when it can be.
+    pub fn poll_ready(&mut self, context: &mut Context<'_>, interest: Interest) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(stream) => stream.ready(interest).await,
-            Self::Tls(stream) => stream.ready(interest).await,
+            Self::Plain(stream) => stream.poll_ready(context, interest),
+            Self::Tls(stream) => stream.poll_ready(context, interest),
         }
     }
 

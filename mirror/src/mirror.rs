@@ -32,6 +32,7 @@ use crate::{
     open_files,
     production::{
         client_tls::{CertificateError, ClientTls, ClientTlsFiles},
+        held::held_p99_us,
         listener::{self, ListenError},
         run_queue::RunQueue,
         session::Production,
@@ -167,7 +168,7 @@ impl Mirror {
             Some(files) => Worker::new(to, files)?,
         };
         let client_tls = settings.client_tls.clone().map(ClientTls::read).transpose()?;
-        let production = Production::new(worker, client_tls, Arc::clone(&tap));
+        let production = Production::new(worker, client_tls, Arc::clone(&tap), threads);
         let (stop, stopped) = watch::channel(false);
         let disk = settings.disk.clone().map(Disk::open).transpose()?;
         let ingest = Arc::new(IngestShared {
@@ -357,7 +358,7 @@ impl Mirror {
             sessions: to_i64(self.production.sessions.list().len() as u64),
             errors: to_i64(recorder.errors()),
             pipelined: to_i64(recorder.pipelined()),
-            overhead_p99_us: to_i64(self.production.counters.held_us.p99_us()),
+            overhead_p99_us: to_i64(held_p99_us(&self.production.held_us)),
             leaks: 0,
         };
         drop(recorder);

@@ -4,8 +4,10 @@
 pub mod client_tls;
 pub mod gate;
 pub mod greeting;
+pub mod held;
 pub mod listener;
 pub mod login;
+pub mod per_thread;
 pub mod relay;
 pub mod run_queue;
 pub mod session;

@@ -113,15 +113,17 @@ impl Stream {
     /// tokio keeps a place for one waiting task each way; its own `ready` is for any number, whose list is locked and
     /// changed for every wait.
     pub async fn ready(&self, interest: Interest) -> io::Result<()> {
-        poll_fn(|context| {
-            if interest.is_readable()
-                && let ready @ Poll::Ready(_) = self.poll_read_ready(context)
-            {
-                return ready;
-            }
-            if interest.is_writable() { self.poll_write_ready(context) } else { Poll::Pending }
-        })
-        .await
+        poll_fn(|context| self.poll_ready(context, interest)).await
+    }
+
+    /// Whether it can be read or written, as asked; the task is woken when it can be.
+    pub fn poll_ready(&self, context: &mut Context<'_>, interest: Interest) -> Poll<io::Result<()>> {
+        if interest.is_readable()
+            && let ready @ Poll::Ready(_) = self.poll_read_ready(context)
+        {
+            return ready;
+        }
+        if interest.is_writable() { self.poll_write_ready(context) } else { Poll::Pending }
     }
 
     fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {

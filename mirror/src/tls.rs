@@ -7,6 +7,7 @@ use std::{
     fmt,
     io::{self, Read as _, Write as _},
     sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use rustls::{
@@ -149,7 +150,7 @@ impl TlsStream {
         }
     }
 
-    /// Takes what it can send now or very soon. [`Self::ready`] sends what is left.
+    /// Takes what it can send now or very soon. [`Self::poll_ready`] sends what is left.
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.push()?;
         // What was taken before comes first, and no more is taken than one buffer holds.
@@ -161,11 +162,11 @@ impl TlsStream {
         Ok(taken)
     }
 
-    /// Waits until it can be read or written, as asked, or until what was taken could be sent.
-    pub async fn ready(&mut self, interest: Interest) -> io::Result<()> {
+    /// Whether it can be read or written, as asked, or what was taken could be sent; the task is woken when it can.
+    pub fn poll_ready(&mut self, context: &mut Context<'_>, interest: Interest) -> Poll<io::Result<()>> {
         let interest = if self.session.wants_write() { interest.add(Interest::WRITABLE) } else { interest };
-        self.stream.ready(interest).await?;
-        self.push()
+        ready!(self.stream.poll_ready(context, interest))?;
+        Poll::Ready(self.push())
     }
 
     /// Sends everything that was taken.

@@ -15,6 +15,7 @@ use std::{
 
 use tokio::{sync::Notify, time::timeout};
 
+use super::per_thread::PerThread;
 use crate::clock::now_ns;
 
 /// What the gate holds back.
@@ -30,15 +31,25 @@ pub enum Hold {
 }
 
 /// The gate.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Gate {
     hold: AtomicU8,
     deadline_ns: AtomicU64,
     opened: Notify,
-    ended: AtomicU64,
+    ended: PerThread<AtomicU64>,
 }
 
 impl Gate {
+    /// An open gate for so many production threads.
+    pub fn new(threads: usize) -> Self {
+        Self {
+            hold: AtomicU8::new(Hold::Open as u8),
+            deadline_ns: AtomicU64::new(0),
+            opened: Notify::new(),
+            ended: PerThread::new(threads),
+        }
+    }
+
     /// Holds back as said until opened, but no longer than until `deadline_ns`.
     pub fn close(&self, hold: Hold, deadline_ns: u64) {
         self.deadline_ns.store(deadline_ns, Ordering::SeqCst);
@@ -70,14 +81,16 @@ impl Gate {
         let _ = timeout(Duration::from_nanos(left_ns), opened).await;
     }
 
-    /// An exchange has ended.
-    pub fn note_ended(&self) {
-        self.ended.fetch_add(1, Ordering::SeqCst);
+    /// An exchange of this thread's has ended.
+    pub fn note_ended(&self, thread: usize) {
+        if let Some(ended) = self.ended.of(thread) {
+            ended.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
-    /// Exchanges ended since the mirror began.
+    /// Exchanges ended since the mirror began. What ends while this reads is in it, or in what a later call says.
     pub fn ended(&self) -> u64 {
-        self.ended.load(Ordering::SeqCst)
+        self.ended.iter().map(|ended| ended.load(Ordering::SeqCst)).sum()
     }
 }
 
@@ -87,7 +100,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_gate_opens_by_itself_at_its_deadline() {
-        let gate = Gate::default();
+        let gate = Gate::new(1);
         gate.close(Hold::Exchanges, now_ns() + 20_000_000);
         assert!(!gate.lets(true));
         gate.opened().await;
@@ -96,7 +109,7 @@ mod tests {
 
     #[test]
     fn open_transactions_go_on_while_new_ones_wait() {
-        let gate = Gate::default();
+        let gate = Gate::new(1);
         assert!(gate.lets(false));
         gate.close(Hold::Transactions, u64::MAX);
         assert!(gate.lets(true) && !gate.lets(false));

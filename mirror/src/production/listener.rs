@@ -93,12 +93,16 @@ pub fn start(
                 Err(error) => return tracing::error!(%error, "no runtime for the production path"),
             };
             let sessions = LocalSet::new();
-            sessions.block_on(&runtime, async {
+            // A task of its own: what the set itself waits for is polled whenever one of the sessions is.
+            let accepting = sessions.spawn_local(async move {
                 tokio::select! {
                     () = accept(socket, &production, index) => {}
                     _ = stop.wait_for(|stop| *stop) => {}
                 }
             });
+            if let Err(error) = sessions.block_on(&runtime, accepting) {
+                tracing::error!(%error, "a production thread takes no more clients");
+            }
             // No new clients; those that are there leave between two transactions.
             let _ = runtime.block_on(async { tokio::time::timeout(drain, sessions).await });
         };

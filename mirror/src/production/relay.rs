@@ -20,10 +20,7 @@ use self::{
     direction::Direction,
     ending::{End, Refused},
 };
-use super::{
-    session::{Production, SessionState, linger},
-    tap::Stamp,
-};
+use super::session::{Production, SessionState, linger};
 use crate::{
     capture::{
         exchange::{Event, SessionInfo},
@@ -47,7 +44,8 @@ struct Relay<'a> {
     client: &'a mut Connection,
     worker: &'a mut Connection,
     state: &'a SessionState,
-    stamp: Option<Stamp>,
+    /// The number of the thread that serves it.
+    thread: usize,
     tracker: Tracker,
     startup: Option<Startup>,
     steps: Vec<Step>,
@@ -82,7 +80,7 @@ pub async fn run(
         client,
         worker,
         state,
-        stamp: production.tap.stamp(thread),
+        thread,
         tracker: Tracker::new(state.id, if captured { Keep::Requests } else { Keep::Boundaries }),
         startup: Some(startup),
         steps: Vec::new(),
@@ -190,7 +188,9 @@ impl Relay<'_> {
                     moved = true;
                     if self.upstream.is_empty() {
                         let held_ns = crate::clock::now_ns().saturating_sub(self.upstream.read_ns);
-                        self.production.counters.held_us.record(held_ns);
+                        if let Some(held_us) = self.production.held_us.of(self.thread) {
+                            held_us.record(held_ns);
+                        }
                     }
                 }
                 // The worker takes nothing any more. What it has said before, its last words among it,
@@ -221,7 +221,7 @@ impl Relay<'_> {
     }
 
     fn look_at_client(&mut self) {
-        let now_ns = self.stamp.as_ref().map_or_else(crate::clock::now_ns, Stamp::begin);
+        let now_ns = self.production.tap.begin(self.thread);
         // What waited for the gate was held since it came, although its exchange begins now.
         self.upstream.read_ns = match std::mem::take(&mut self.held_since_ns) {
             0 => now_ns,
@@ -235,7 +235,7 @@ impl Relay<'_> {
     }
 
     fn look_at_worker(&mut self) -> Result<(), End> {
-        let now_ns = self.stamp.as_ref().map_or_else(crate::clock::now_ns, Stamp::begin);
+        let now_ns = self.production.tap.begin(self.thread);
         let looked = self.tracker.server(self.downstream.pending(), now_ns, &mut self.steps);
         self.after_look();
         looked.map_err(|Malformed { error, before_bytes }| {
@@ -266,7 +266,7 @@ impl Relay<'_> {
                 }
                 Step::Begun(exchange) => tap.push(Event::Begun(exchange)),
                 Step::Ended(exchange) => {
-                    self.production.gate.note_ended();
+                    self.production.gate.note_ended(self.thread);
                     tap.push(Event::Ended(exchange));
                 }
                 Step::Terminated => {}
@@ -275,9 +275,7 @@ impl Relay<'_> {
         let in_flight = u32::try_from(self.tracker.in_flight()).unwrap_or(u32::MAX);
         self.state.in_block.store(self.tracker.status().in_block(), Ordering::SeqCst);
         self.state.in_flight.store(in_flight, Ordering::SeqCst);
-        if let Some(stamp) = &self.stamp {
-            stamp.end();
-        }
+        tap.end(self.thread);
         if self.captured && !tap.is_capturing() {
             self.captured = false;
             self.tracker.keep_boundaries();
@@ -287,7 +285,7 @@ impl Relay<'_> {
     }
 
     fn close(&mut self) {
-        let now_ns = self.stamp.as_ref().map_or_else(crate::clock::now_ns, Stamp::begin);
+        let now_ns = self.production.tap.begin(self.thread);
         self.tracker.broken(now_ns, &mut self.steps);
         self.after_look();
         if self.startup.is_none() {

@@ -10,13 +10,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::timeout};
+use atomic_waker::AtomicWaker;
+use tokio::time::timeout;
 
 use super::{
     client_tls::ClientTls,
     gate::Gate,
     greeting::{GreetError, Greeted, Wish, greet},
+    held::HeldHistogram,
     login::{self, LoginError},
+    per_thread::PerThread,
     relay,
     tap::Tap,
     worker::Worker,
@@ -53,25 +56,25 @@ pub struct Production {
     pub draining: AtomicBool,
     /// From then on they end in the middle of one too, ns since the mirror's epoch.
     pub drain_ends_ns: AtomicU64,
-    /// Wakes the sessions when draining begins.
-    pub drained: Notify,
     /// What is counted.
     pub counters: Counters,
+    /// What the mirror added to exchanges, by power of two of microseconds.
+    pub held_us: PerThread<HeldHistogram>,
 }
 
 impl Production {
-    /// The production path in front of a worker.
-    pub fn new(worker: Worker, client_tls: Option<ClientTls>, tap: Arc<Tap>) -> Arc<Self> {
+    /// The production path of so many threads in front of a worker.
+    pub fn new(worker: Worker, client_tls: Option<ClientTls>, tap: Arc<Tap>, threads: usize) -> Arc<Self> {
         Arc::new(Self {
             worker,
             client_tls,
             tap,
-            gate: Gate::default(),
+            gate: Gate::new(threads),
             sessions: Sessions::default(),
             draining: AtomicBool::new(false),
             drain_ends_ns: AtomicU64::new(u64::MAX),
-            drained: Notify::new(),
             counters: Counters::default(),
+            held_us: PerThread::new(threads),
         })
     }
 
@@ -80,7 +83,9 @@ impl Production {
         let limit_ns = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         self.drain_ends_ns.store(now_ns().saturating_add(limit_ns), Ordering::SeqCst);
         self.draining.store(true, Ordering::SeqCst);
-        self.drained.notify_waiters();
+        for session in self.sessions.list() {
+            session.drained.wake();
+        }
     }
 }
 
@@ -105,37 +110,6 @@ pub struct Counters {
     pub replication: AtomicU64,
     /// The worker could not be reached.
     pub worker_unreachable: AtomicU64,
-    /// What the mirror added to exchanges, by power of two of microseconds.
-    pub held_us: HeldHistogram,
-}
-
-/// How long the mirror held bytes, in powers of two of microseconds. A fixed array of counters: what
-/// the production path records must not allocate or lock.
-#[derive(Debug, Default)]
-pub struct HeldHistogram([AtomicU64; 24]);
-
-impl HeldHistogram {
-    /// Records one time, ns.
-    pub fn record(&self, held_ns: u64) {
-        let power = (u64::BITS - (held_ns / 1000).leading_zeros()) as usize;
-        if let Some(counter) = self.0.get(power.min(23)) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// An upper limit of the 99th percentile, µs.
-    pub fn p99_us(&self) -> u64 {
-        let counts: Vec<u64> = self.0.iter().map(|c| c.load(Ordering::Relaxed)).collect();
-        let total: u64 = counts.iter().sum();
-        let mut seen = 0;
-        for (power, count) in counts.iter().enumerate() {
-            seen += count;
-            if total > 0 && seen * 100 >= total * 99 {
-                return 1 << power;
-            }
-        }
-        0
-    }
 }
 
 /// The sessions that are open. Locked for an insertion or a removal, and for a copy of the list.
@@ -158,6 +132,8 @@ pub struct SessionState {
     pub in_block: AtomicBool,
     /// It is mirrored.
     pub mirrored: AtomicBool,
+    /// Wakes it when draining begins.
+    pub drained: AtomicWaker,
 }
 
 impl Sessions {
@@ -169,6 +145,7 @@ impl Sessions {
             in_flight: AtomicU32::new(0),
             in_block: AtomicBool::new(false),
             mirrored: AtomicBool::new(true),
+            drained: AtomicWaker::new(),
         });
         self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&state));
         state
@@ -302,19 +279,4 @@ pub(super) async fn linger(client: &mut Connection) {
     client.shutdown_write();
     let mut rest = [0; 4096];
     let _ = timeout(LINGER_LIMIT, async { while matches!(client.read(&mut rest).await, Ok(1..)) {} }).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_overhead_is_told_as_an_upper_limit() {
-        let held = HeldHistogram::default();
-        assert_eq!(held.p99_us(), 0);
-        (0..99).for_each(|_| held.record(3_500));
-        assert_eq!(held.p99_us(), 4);
-        (0..10).for_each(|_| held.record(900_000));
-        assert_eq!(held.p99_us(), 1024);
-    }
 }

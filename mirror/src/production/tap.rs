@@ -8,6 +8,7 @@ use std::sync::{
 
 use crossbeam_queue::SegQueue;
 
+use super::per_thread::PerThread;
 use crate::{capture::exchange::Event, clock::now_ns};
 
 /// A production thread is not handling anything.
@@ -26,25 +27,16 @@ pub struct Tap {
     capturing: AtomicBool,
     overflowed: AtomicBool,
     dropped: AtomicU64,
-    stamps: Vec<Arc<AtomicU64>>,
+    stamps: PerThread<Stamp>,
 }
 
-/// One production thread's part of the tap: from when on what it is handling may carry a time.
-#[derive(Debug, Clone)]
-pub struct Stamp(Arc<AtomicU64>);
+/// From when on what a production thread is handling may carry a time, ns.
+#[derive(Debug)]
+struct Stamp(AtomicU64);
 
-impl Stamp {
-    /// The thread begins to handle something; the moment.
-    pub fn begin(&self) -> u64 {
-        self.0.store(JUST_BEGUN, Ordering::SeqCst);
-        let now = now_ns();
-        self.0.store(now.max(1), Ordering::SeqCst);
-        now
-    }
-
-    /// All that was handled has been handed over.
-    pub fn end(&self) {
-        self.0.store(QUIET, Ordering::SeqCst);
+impl Default for Stamp {
+    fn default() -> Self {
+        Self(AtomicU64::new(QUIET))
     }
 }
 
@@ -58,13 +50,25 @@ impl Tap {
             capturing: AtomicBool::new(true),
             overflowed: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
-            stamps: (0..threads).map(|_| Arc::new(AtomicU64::new(QUIET))).collect(),
+            stamps: PerThread::new(threads),
         })
     }
 
-    /// The stamp of a production thread.
-    pub fn stamp(&self, thread: usize) -> Option<Stamp> {
-        self.stamps.get(thread).cloned().map(Stamp)
+    /// A production thread begins to handle something; the moment, ns.
+    pub fn begin(&self, thread: usize) -> u64 {
+        let Some(Stamp(stamp)) = self.stamps.of(thread).filter(|_| self.is_capturing()) else { return now_ns() };
+        stamp.store(JUST_BEGUN, Ordering::SeqCst);
+        let now = now_ns();
+        stamp.store(now.max(1), Ordering::SeqCst);
+        now
+    }
+
+    /// All that it was handling has been handed over.
+    pub fn end(&self, thread: usize) {
+        // Nobody else writes it.
+        if let Some(Stamp(stamp)) = self.stamps.of(thread).filter(|stamp| stamp.0.load(Ordering::Relaxed) != QUIET) {
+            stamp.store(QUIET, Ordering::SeqCst);
+        }
     }
 
     /// Whether anything is captured.
@@ -146,7 +150,7 @@ impl Tap {
     pub fn settled_until_ns(&self) -> Option<u64> {
         // The clock is read before the stamps: a thread that is quiet now will read a later clock.
         let now = now_ns();
-        self.stamps.iter().try_fold(now, |until, stamp| match stamp.load(Ordering::SeqCst) {
+        self.stamps.iter().try_fold(now, |until, stamp| match stamp.0.load(Ordering::SeqCst) {
             JUST_BEGUN => None,
             QUIET => Some(until),
             at => Some(until.min(at - 1)),
@@ -184,10 +188,9 @@ mod tests {
         let tap = Tap::new(2, 1);
         let before = now_ns();
         assert!(tap.settled_until_ns().unwrap() >= before);
-        let stamp = tap.stamp(1).unwrap();
-        let begun = stamp.begin();
+        let begun = tap.begin(1);
         assert!(tap.settled_until_ns().unwrap() < begun.max(1));
-        stamp.end();
+        tap.end(1);
         assert!(tap.settled_until_ns().unwrap() >= begun);
     }
 }

@@ -1,15 +1,52 @@
 //! What a session waits for when nothing moves: that one side can be read or written, that the gate opens, that
 //! the mirror drains. It moves no bytes.
 
-use std::sync::atomic::Ordering;
+use std::{future::poll_fn, io, sync::atomic::Ordering, task::Poll};
 
-use tokio::{io::Interest, time::timeout};
+use tokio::{io::Interest, time::sleep};
 
 use super::{DRAIN_LOOK, End, Relay};
+
+/// Nothing failed while it was waited for.
+const FINE: (bool, bool) = (true, true);
 
 impl Relay<'_> {
     /// Waits until something can move. What fails while it waits is what was written before and is encrypted.
     pub(super) async fn wait(&mut self) -> Result<(), End> {
+        let (client_interest, worker_interest) = self.interests();
+        let Self { production, client, worker, state, held, worker_deaf, .. } = self;
+        let draining = production.draining.load(Ordering::SeqCst);
+        // One look at both sides and one place for the task to be woken from, without a list that threads share:
+        // this is on the way of every message.
+        let ready = poll_fn(|context| {
+            state.drained.register(context.waker());
+            if !draining && production.draining.load(Ordering::SeqCst) {
+                return Poll::Ready(FINE);
+            }
+            let client = client_interest.map_or(Poll::Pending, |interest| client.poll_ready(context, interest));
+            let worker = worker_interest.map_or(Poll::Pending, |interest| worker.poll_ready(context, interest));
+            if client.is_pending() && worker.is_pending() {
+                Poll::Pending
+            } else {
+                Poll::Ready((fine(&client), fine(&worker)))
+            }
+        });
+        let (client_fine, worker_fine) = if *held || draining {
+            tokio::select! {
+                fine = ready => fine,
+                () = production.gate.opened(), if *held => FINE,
+                () = sleep(DRAIN_LOOK), if draining => FINE,
+            }
+        } else {
+            ready.await
+        };
+        // As with a write: what the worker has said before still goes to the client.
+        *worker_deaf |= !worker_fine;
+        if client_fine { Ok(()) } else { Err(End::Client) }
+    }
+
+    /// What the client's and the worker's connection are waited for; `None`: nothing.
+    fn interests(&self) -> (Option<Interest>, Option<Interest>) {
         let (mut client, mut worker) = (None, None);
         let add = |interest: &mut Option<Interest>, more: Interest| {
             *interest = Some(interest.map_or(more, |i| i.add(more)));
@@ -33,41 +70,10 @@ impl Relay<'_> {
         if self.worker.wants_write() && !self.worker_deaf {
             add(&mut worker, Interest::WRITABLE);
         }
-        let Self { production, client: client_side, worker: worker_side, held, .. } = self;
-        let held = *held;
-        let ready = async {
-            let client_ready = async {
-                match client {
-                    Some(interest) => client_side.ready(interest).await.is_ok(),
-                    None => true,
-                }
-            };
-            let worker_ready = async {
-                match worker {
-                    Some(interest) => worker_side.ready(interest).await.is_ok(),
-                    None => true,
-                }
-            };
-            tokio::select! {
-                ok = client_ready, if client.is_some() => (ok, true),
-                ok = worker_ready, if worker.is_some() => (true, ok),
-                () = production.gate.opened(), if held => (true, true),
-            }
-        };
-        let (client_ok, worker_ok) = if production.draining.load(Ordering::SeqCst) {
-            timeout(DRAIN_LOOK, ready).await.unwrap_or((true, true))
-        } else {
-            let drained = production.drained.notified();
-            if production.draining.load(Ordering::SeqCst) {
-                return Ok(());
-            }
-            tokio::select! {
-                ok = ready => ok,
-                () = drained => (true, true),
-            }
-        };
-        // As with a write: what the worker has said before still goes to the client.
-        self.worker_deaf |= !worker_ok;
-        if client_ok { Ok(()) } else { Err(End::Client) }
+        (client, worker)
     }
+}
+
+fn fine(ready: &Poll<io::Result<()>>) -> bool {
+    !matches!(ready, Poll::Ready(Err(_)))
 }
