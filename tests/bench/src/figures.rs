@@ -1,4 +1,4 @@
-//! Few numbers, and their middle. No I/O.
+//! Few numbers, their middle, and the order in which they are got. No I/O.
 
 /// The median; of an even number of figures the lower of the two in the middle. 0 of none.
 pub fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
@@ -14,9 +14,21 @@ pub fn median_ratio(of: &[f64], to: &[f64]) -> f64 {
     median(of.iter().zip(to).filter(|(_, to)| **to > 0.0).map(|(of, to)| of / to))
 }
 
+/// In which order so many targets have their turn in a round: forwards and backwards by turns, so that none is always
+/// the one behind another.
+pub fn order(targets: usize, round: usize) -> Vec<usize> {
+    if round.is_multiple_of(2) { (0..targets).rev().collect() } else { (0..targets).collect() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_target_has_its_turn_in_every_round() {
+        assert_eq!(order(3, 1), [0, 1, 2]);
+        assert_eq!(order(3, 2), [2, 1, 0]);
+    }
 
     #[test]
     fn the_middle_is_found_in_any_order() {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{
-    figures::{median, median_ratio},
+    figures::{median, median_ratio, order},
     floors::Check,
     load,
     place::Place,
@@ -38,7 +38,8 @@ pub async fn measure(place: &Place, rounds: usize, seconds: u64) -> Vec<Row> {
     load::flood(place, place.worker.port(), 4, seconds).await;
     for round in 1..=rounds {
         println!("round {round} of {rounds}: {} targets, {seconds} s each", rows.len());
-        for row in &mut rows {
+        for n in order(rows.len(), round) {
+            let Some(row) = rows.get_mut(n) else { continue };
             let target = Target::start(row.target, place).await;
             let before_us = target.cpu_us();
             let done = load::flood(place, target.port, row.clients, seconds).await;
