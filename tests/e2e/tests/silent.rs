@@ -37,5 +37,14 @@ async fn thousands_of_clients_that_never_speak_keep_nobody_out() {
     assert!(held <= 4, "{held} connections to the worker");
     drop((silent, before, after));
     mirror.signal(Signal::TERM);
-    mirror.ended_within(Duration::from_secs(20)).await.expect_code(0);
+    let ended = mirror.ended_within(Duration::from_secs(20)).await;
+    ended.expect_code(0);
+    // What the machine has given it, it has said at start; as plain text, since this is no terminal.
+    for said in [format!("open_files={}", open_files::raise()), format!("threads={}", threads())] {
+        assert!(ended.stderr.contains(&said), "{said}\n{}", ended.stderr);
+    }
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(4)
 }
