@@ -17,12 +17,12 @@
 //! order than the commits that they tell of: a transaction gets a row's lock the moment another has committed, and
 //! the answer to what it did with it may be seen first. When the transaction goes on after the late answer, it held
 //! the lock all the time, so the other had committed before: it is taken to have finished just before the write that
-//! got the lock ([`Order::settle_late_answers`]).
+//! got the lock, or, where that runs on the arm already, is not waited for until its transaction is over (`order/late.rs`).
 //!
 //! All waits are for exchanges that ended earlier on production than the one that waits, so they can't
 //! form a circle among themselves. A lock on the arm can still close one where a footprint was
 //! incomplete (a trigger, a read that blocks DDL): when a write runs on the arm for much longer than it
-//! did on production, the one that has waited longest is released, and that is counted as divergence.
+//! did on production, one that may hold its lock is released, and that is counted as divergence.
 
 use std::{
     cmp::Reverse,
@@ -31,11 +31,11 @@ use std::{
     sync::Arc,
 };
 
+use self::late::Unsettled;
 use super::entry::Entry;
 use crate::capture::exchange::SessionId;
 
-/// So many writes of one transaction are remembered for the locks that they took.
-const MOST_LOCKS: usize = 64;
+mod late;
 
 /// What is to be done now.
 #[derive(Debug, Clone)]
@@ -63,8 +63,12 @@ pub struct Order {
     blocked: HashSet<SessionId>,
     /// By when production finished them, and number.
     unfinished_writes: BTreeMap<(u64, u64), Arc<Entry>>,
-    /// By number: unfinished writes whose answer came late, when they had finished, and the session that shows it.
-    late_answers: HashMap<u64, (u64, SessionId)>,
+    /// By number: when unfinished writes had finished whose answer came late, ns.
+    late_answers: HashMap<u64, u64>,
+    /// Sessions that wait on the arm for a lock that came to another too early: since which number, and whose it is.
+    locked_out: BTreeSet<(SessionId, u64, SessionId)>,
+    /// By when the transaction went on, and the number of what it went on with.
+    unsettled: BTreeMap<(u64, u64), Unsettled>,
     outstanding: BTreeSet<(u64, u64)>,
     /// What the outstanding take of the memory budget.
     held_bytes: usize,
@@ -80,26 +84,14 @@ struct Lane {
     /// What runs on the arm, and since when, ns.
     running: Option<(Arc<Entry>, u64)>,
     closing: bool,
+    /// Its transaction, open on the arm, has written: others may wait for its locks there.
+    holds: bool,
     /// What came last, whether or not it has been played.
     last: Option<Arc<Entry>>,
     /// Writes of the transaction that is open after it on production, which have locked rows.
     locks: Vec<Arc<Entry>>,
-    /// All that was answered before has been held against them, ns.
+    /// All that was answered before has been held against them, or will be, ns.
     settled_ns: u64,
-}
-
-impl Lane {
-    /// What production's session has locked after `before`.
-    fn note_locks(&mut self, before: Arc<Entry>) {
-        if !before.outcome().is_some_and(|outcome| outcome.after.in_block()) {
-            self.locks.clear();
-        } else if before.writes && changed_rows(&before) && self.locks.len() < MOST_LOCKS {
-            if self.locks.is_empty() {
-                self.settled_ns = before.ended_ns();
-            }
-            self.locks.push(before);
-        }
-    }
 }
 
 impl Order {
@@ -114,6 +106,8 @@ impl Order {
             blocked: HashSet::new(),
             unfinished_writes: BTreeMap::new(),
             late_answers: HashMap::new(),
+            locked_out: BTreeSet::new(),
+            unsettled: BTreeMap::new(),
             outstanding: BTreeSet::new(),
             held_bytes: 0,
             known_ns: 0,
@@ -135,50 +129,11 @@ impl Order {
         if let Some(before) = lane.last.replace(Arc::clone(entry)) {
             lane.note_locks(before);
         }
-        let holds = !lane.locks.is_empty();
+        self.unsettled.extend(lane.goes_on(entry));
         lane.queue.push_back(Arc::clone(entry));
         if lane.queue.len() == 1 && lane.running.is_none() {
             self.head(session);
         }
-        if holds {
-            self.settle_late_answers(entry);
-        }
-    }
-
-    /// A transaction goes on with `next`: what changed a row that it has locked, began before it got the lock, and was
-    /// answered before it went on, had committed before.
-    fn settle_late_answers(&mut self, next: &Entry) {
-        let (session, until_ns) = (next.exchange.session, next.exchange.begun_ns);
-        let Some(lane) = self.lanes.get_mut(&session) else { return };
-        let from_ns = lane.settled_ns;
-        if until_ns <= from_ns {
-            // Sent before the answers to what locked: when it went on, nobody saw.
-            return;
-        }
-        lane.settled_ns = until_ns;
-        let mut late = Vec::new();
-        for ((ended_ns, id), other) in self.unfinished_writes.range((from_ns, 0)..(until_ns, 0)) {
-            let got = lane.locks.iter().find(|write| {
-                let (got_ns, finished) = (write.ended_ns(), self.late_answers.get(&write.id));
-                let got_ns = finished.map_or(got_ns, |(finished_ns, _)| *finished_ns);
-                *ended_ns > got_ns && other.exchange.begun_ns < got_ns && other.touches.locks_a_row_of(&write.touches)
-            });
-            if let Some(write) = got.filter(|_| other.exchange.session != session && changed_rows(other)) {
-                late.push(((*ended_ns, *id), write.ended_ns()));
-            }
-        }
-        for (key, got_ns) in late {
-            if let Some(other) = self.unfinished_writes.remove(&key) {
-                self.late_answers.insert(other.id, (got_ns - 1, session));
-                self.unfinished_writes.insert((got_ns - 1, other.id), other);
-                self.changed = true;
-            }
-        }
-    }
-
-    /// When production finished it.
-    fn finished_ns(&self, entry: &Entry) -> u64 {
-        self.late_answers.get(&entry.id).map_or(entry.ended_ns(), |(finished_ns, _)| *finished_ns)
     }
 
     /// Production's outcome of an exchange is known now.
@@ -206,6 +161,7 @@ impl Order {
     pub fn known_until(&mut self, known_ns: u64) {
         self.changed |= known_ns > self.known_ns;
         self.known_ns = known_ns;
+        self.settle_late_answers();
     }
 
     /// Nothing that production began at this moment or later starts, until told otherwise.
@@ -221,7 +177,9 @@ impl Order {
 
     /// The arm is done with the exchange that ran in a session.
     pub fn finished(&mut self, session: SessionId) -> Option<Action> {
-        let (entry, _) = self.lanes.get_mut(&session)?.running.take()?;
+        let lane = self.lanes.get_mut(&session)?;
+        let (entry, _) = lane.running.take()?;
+        lane.holds = in_block(&entry) && (lane.holds || entry.writes);
         self.outstanding.remove(&(entry.exchange.begun_ns, entry.id));
         self.held_bytes =
             if self.outstanding.is_empty() { 0 } else { self.held_bytes.saturating_sub(entry.charged_bytes()) };
@@ -230,6 +188,7 @@ impl Order {
             self.late_answers.remove(&entry.id);
             self.changed = true;
         }
+        self.let_in(&entry);
         self.head(session);
         self.close_if_done(session)
     }
@@ -283,13 +242,15 @@ impl Order {
             })
     }
 
-    /// Starts, out of order, the waiting exchange that production finished first.
+    /// Starts, out of order, the waiting exchange that production finished first, of those that may hold a lock if
+    /// there are any.
     fn release(&mut self, now_ns: u64, actions: &mut Vec<Action>) {
         let waiting = |session: &SessionId| {
-            let entry = self.lanes.get(session)?.queue.front()?;
-            entry.outcome().map(|o| (o.ended_ns, *session))
+            let lane = self.lanes.get(session)?;
+            let ended_ns = lane.queue.front()?.outcome()?.ended_ns;
+            Some((!lane.holds, ended_ns, *session))
         };
-        if let Some((_, session)) = self.blocked.iter().filter_map(waiting).min() {
+        if let Some((.., session)) = self.blocked.iter().filter_map(waiting).min() {
             self.released_ns = now_ns;
             self.start(session, now_ns, true, actions);
         }
@@ -308,27 +269,26 @@ impl Order {
 
     fn start(&mut self, session: SessionId, now_ns: u64, released: bool, actions: &mut Vec<Action>) {
         self.blocked.remove(&session);
-        let Some(lane) = self.lanes.get_mut(&session) else { return };
-        let Some(entry) = lane.queue.pop_front() else { return };
-        lane.running = Some((Arc::clone(&entry), now_ns));
+        let Some(entry) = self.lanes.get_mut(&session).and_then(|lane| lane.queue.pop_front()) else { return };
+        self.lock_out_behind(&entry);
+        if let Some(lane) = self.lanes.get_mut(&session) {
+            lane.running = Some((Arc::clone(&entry), now_ns));
+        }
         let due_ns = entry.exchange.begun_ns.saturating_add(self.shift_ns);
         actions.push(Action::Start { entry, due_ns, released });
     }
 
     /// Rules 4 and 5. An entry never waits for its own session: what came before it is finished.
     fn must_wait(&self, entry: &Entry) -> bool {
-        let (begun_ns, session) = (entry.exchange.begun_ns, entry.exchange.session);
-        // What waits on the arm for a lock of this session's, since it was found too late to have come before it, is
-        // not waited for.
-        let locked_out = |id: &u64| self.late_answers.get(id).is_some_and(|(_, holder)| *holder == session);
-        if self.unfinished_writes.range(..(begun_ns, 0)).any(|((_, id), _)| !locked_out(id)) {
+        let begun_ns = entry.exchange.begun_ns;
+        if self.unfinished_writes.range(..(begun_ns, 0)).any(|(_, other)| !self.is_locked_out(other)) {
             return true;
         }
         entry.writes
             && self
                 .unfinished_writes
                 .range((Included((begun_ns, 0)), Excluded((self.finished_ns(entry), entry.id))))
-                .any(|(_, other)| other.touches.conflicts(&entry.touches))
+                .any(|(_, other)| other.touches.conflicts(&entry.touches) && !self.is_locked_out(other))
     }
 
     /// When the next exchange is due, ns since the mirror's epoch.
@@ -364,12 +324,9 @@ impl Order {
     }
 }
 
-/// Whether each of its statements that looked for rows found some, so that it has their locks.
-fn changed_rows(entry: &Entry) -> bool {
-    entry.outcome().is_some_and(|outcome| {
-        let mut rows = outcome.statements.iter().filter_map(|statement| statement.tag_rows).peekable();
-        outcome.error().is_none() && rows.peek().is_some() && rows.all(|rows| rows > 0)
-    })
+/// Whether a transaction is open after it on production.
+fn in_block(entry: &Entry) -> bool {
+    entry.outcome().is_some_and(|outcome| outcome.after.in_block())
 }
 
 #[cfg(test)]

@@ -142,17 +142,51 @@ fn an_answer_that_came_late_does_not_put_its_write_behind_the_one_that_waited_fo
 }
 
 #[test]
+fn an_answer_that_is_told_after_a_later_request_counts_from_when_it_came() {
+    // Production's threads tell of what they see one beside the other.
+    let (late, waited) = (entry(1, 1, 100, None, Some(5)), found(2, 2, 101, 200, true));
+    let mut order = Order::new(SHIFT, LIMIT);
+    for entry in [&late, &waited, &entry(3, 2, 220, Some(230), None)] {
+        order.begun(entry);
+    }
+    let outcome = found(1, 1, 100, 210, false).outcome().cloned().unwrap();
+    late.exchange.outcome.set(outcome).unwrap();
+    order.ended(&late);
+    order.known_until(220);
+    assert_eq!(started(&mut order, 5000), [1]);
+    order.finished(SessionId(1));
+    assert_eq!(started(&mut order, 5001), [2]);
+}
+
+#[test]
 fn a_transaction_does_not_wait_for_what_waits_for_its_own_lock() {
     let (late, holder) = (found(1, 1, 100, 210, false), found(2, 2, 101, 200, true));
     let mut order = order(&[late, holder]);
     assert_eq!(started(&mut order, 5000), [2], "nobody knows yet");
     order.finished(SessionId(2));
     assert_eq!(started(&mut order, 5001), [1], "it waits for the row's lock now");
+    // Nor does session 3, for which session 2 waits.
+    order.begun(&entry(4, 3, 215, Some(216), Some(9)));
     order.begun(&entry(3, 2, 220, Some(230), None));
-    assert_eq!(started(&mut order, 5002), [3]);
+    order.known_until(220);
+    assert_eq!(started(&mut order, 5002), [4]);
+    order.finished(SessionId(3));
+    assert_eq!(started(&mut order, 5003), [3]);
     order.finished(SessionId(1));
     order.finished(SessionId(2));
     assert_eq!(order.outstanding(), 0);
+}
+
+#[test]
+fn of_what_waits_behind_a_write_that_is_stuck_who_may_hold_its_lock_is_released() {
+    // The second has locked a row that the first waits for, as far as PostgreSQL is concerned: nothing here tells of it.
+    let (stuck, holder) = (entry(1, 1, 102, Some(210), Some(9)), found(2, 2, 101, 110, true));
+    let (other, goes_on) = (entry(3, 3, 220, Some(221), None), entry(4, 2, 230, Some(240), None));
+    let mut order = order(&[stuck, holder, other, goes_on]);
+    assert_eq!(started(&mut order, 5000), [1, 2]);
+    order.finished(SessionId(2));
+    assert_eq!(started(&mut order, 5001), NONE);
+    assert_eq!(started(&mut order, 5001 + LIMIT + 420), [4]);
 }
 
 #[test]
@@ -287,6 +321,8 @@ fn a_write_whose_outcome_is_seen_early_waits_for_the_news_of_what_ended_before_i
     order.poll(5002, &mut actions);
     assert!(matches!(&actions[..], [Action::Start { entry, .. }] if entry.id == 1), "{actions:?}");
 }
+
+mod locks;
 
 /// What one session does next: how long after its last request or answer, how long it takes, the row that it writes,
 /// whether it is in a transaction then, and whether it was sent together with what came before it.
