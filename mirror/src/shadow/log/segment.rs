@@ -18,7 +18,7 @@ use std::{
 };
 
 const MAGIC: &[u8; 8] = b"USTDYLOG";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes before the first frame.
 pub const HEADER_BYTES: usize = 16;
 /// Bytes of a frame before its payload.
@@ -233,12 +233,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x");
         for (bytes, version) in
-            [(&b"USTD"[..], false), (b"something else!!", false), (b"USTDYLOG\x02\0\0\0\0\0\0\0", true)]
+            [(&b"USTD"[..], false), (b"something else!!", false), (b"USTDYLOG\x01\0\0\0\0\0\0\0", true)]
         {
             std::fs::write(&path, bytes).unwrap();
             match frames(File::open(&path).unwrap()) {
                 Err(SegmentError::NoSegment) => assert!(!version),
-                Err(SegmentError::Version(2)) => assert!(version),
+                Err(SegmentError::Version(1)) => assert!(version),
                 other => panic!("{:?}", other.err()),
             }
         }

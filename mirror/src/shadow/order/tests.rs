@@ -11,7 +11,7 @@ use crate::{
     capture::exchange::{Exchange, Outcome, StatementOutcome},
     shadow::{
         entry::Budget,
-        statement::footprint::{Footprint, RowKey, TableUse},
+        statement::footprint::{Footprint, KeyValue, RowKey, TableUse},
     },
     wire::backend::TransactionStatus,
 };
@@ -29,7 +29,7 @@ fn entry(id: u64, session: u64, begun_ns: u64, ended_ns: Option<u64>, row: Optio
     let touches = row.map_or(Footprint::NOTHING, |value| {
         Footprint::Tables(vec![TableUse {
             table: "t".into(),
-            rows: Some(RowKey { column: "id".into(), value }),
+            rows: Some(RowKey { column: "id".into(), value: KeyValue::Whole(value) }),
             writes: true,
         }])
     });

@@ -5,7 +5,7 @@ use std::sync::{OnceLock, atomic::AtomicBool};
 use super::*;
 use crate::{
     capture::exchange::{Outcome, SessionId, StatementOutcome},
-    shadow::entry::Budget,
+    shadow::{entry::Budget, statement::footprint::KeyValue},
     wire::{backend::TransactionStatus, encode, startup::Startup},
 };
 
@@ -124,7 +124,7 @@ fn classes(entry: &Entry) -> Vec<StatementClass> {
 
 fn writes_row(footprint: &Footprint, value: i64) -> bool {
     let Footprint::Tables(tables) = footprint else { return false };
-    tables.iter().any(|t| t.writes && t.rows.as_ref().is_some_and(|row| row.value == value))
+    tables.iter().any(|t| t.writes && t.rows.as_ref().is_some_and(|row| row.value == KeyValue::Whole(value)))
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 use understudy_crds::experiment::StatementClass;
 
 use super::{
-    footprint::{Footprint, RowKey, TableUse},
+    footprint::{Footprint, KeyValue, RowKey, TableUse},
     lexer::{self, Lexed},
     template::{self, KeySource, Statement, TableTemplate, TableTemplates, Template},
 };
@@ -15,6 +16,9 @@ use crate::{measure::interval::Fingerprint, wire::frontend};
 const MAX_TEMPLATES: usize = 20_000;
 /// Texts kept for the report; further statements are measured without a text.
 const MAX_TEXTS: usize = 10_000;
+/// Longer values are not looked at: they seldom are keys.
+const MAX_KEY_BYTES: usize = 64;
+const SECRETS: RapidSecrets = RapidSecrets::seed(0x5ead_0000_0000_0003);
 
 /// A cache of analysed templates.
 #[derive(Debug, Default)]
@@ -28,8 +32,8 @@ pub struct Catalog {
 pub struct Analysed {
     /// What is known of all texts like it.
     pub template: Arc<Template>,
-    /// Whole-number constants by position; `None` for others.
-    pub literals: Vec<Option<i64>>,
+    /// Its constants, as far as they may pick rows; `None` for long ones.
+    pub literals: Vec<Option<KeyValue>>,
 }
 
 impl Catalog {
@@ -40,7 +44,7 @@ impl Catalog {
             Some(template) => Arc::clone(template),
             None => self.learn(sql, &lexed),
         };
-        let literals = lexed.literals.iter().map(|l| whole_number(l.text)).collect();
+        let literals = lexed.literals.iter().map(|l| key_value(l.text)).collect();
         Analysed { template, literals }
     }
 
@@ -68,7 +72,7 @@ impl Catalog {
 
 /// What one execution of a statement touches. `values` is the part of its Bind message after the
 /// names, if it was bound.
-pub fn footprint(statement: &Statement, literals: &[Option<i64>], values: Option<&[u8]>) -> Footprint {
+pub fn footprint(statement: &Statement, literals: &[Option<KeyValue>], values: Option<&[u8]>) -> Footprint {
     match &statement.tables {
         TableTemplates::Anything => Footprint::Anything,
         TableTemplates::Tables(tables) => {
@@ -77,7 +81,7 @@ pub fn footprint(statement: &Statement, literals: &[Option<i64>], values: Option
     }
 }
 
-fn table_use(template: &TableTemplate, literals: &[Option<i64>], values: Option<&[u8]>) -> TableUse {
+fn table_use(template: &TableTemplate, literals: &[Option<KeyValue>], values: Option<&[u8]>) -> TableUse {
     let TableTemplate { table, key, writes } = template;
     let rows = key.as_ref().and_then(|(column, source)| {
         let value = match source {
@@ -89,29 +93,33 @@ fn table_use(template: &TableTemplate, literals: &[Option<i64>], values: Option<
     TableUse { table: Arc::clone(table), rows, writes: *writes }
 }
 
-fn parameter(values: &[u8], index: usize) -> Option<i64> {
+fn parameter(values: &[u8], index: usize) -> Option<KeyValue> {
     let parameter = frontend::parameter(values, index)?;
     let bytes = parameter.value?;
     if !parameter.binary {
-        return whole_number(bytes);
+        return key_value(bytes);
     }
     // A binary value does not say its type. What could be text is not taken for a number: texts can
     // be equal without looking equal.
     if bytes.iter().all(|b| *b >= 0x20) {
-        return None;
+        return looks(bytes);
     }
     let int2 = || bytes.try_into().ok().map(i16::from_be_bytes).map(i64::from);
     let int4 = || bytes.try_into().ok().map(i32::from_be_bytes).map(i64::from);
-    int2().or_else(int4).or_else(|| bytes.try_into().ok().map(i64::from_be_bytes))
+    let whole = int2().or_else(int4).or_else(|| bytes.try_into().ok().map(i64::from_be_bytes));
+    whole.map(KeyValue::Whole).or_else(|| looks(bytes))
 }
 
-/// A whole number as text, in quotes or not.
-fn whole_number(text: &[u8]) -> Option<i64> {
+/// A value as text, in quotes or not.
+fn key_value(text: &[u8]) -> Option<KeyValue> {
     let text = text.strip_prefix(b"'").and_then(|t| t.strip_suffix(b"'")).unwrap_or(text);
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
+    let digits = text.iter().all(u8::is_ascii_digit).then_some(text);
+    let whole = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+    whole.map(KeyValue::Whole).or_else(|| looks(text))
+}
+
+fn looks(value: &[u8]) -> Option<KeyValue> {
+    (value.len() <= MAX_KEY_BYTES).then(|| KeyValue::Looks(rapidhash_v3_seeded(value, &SECRETS)))
 }
 
 #[cfg(test)]

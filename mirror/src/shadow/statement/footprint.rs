@@ -30,8 +30,23 @@ pub struct TableUse {
 pub struct RowKey {
     /// The column.
     pub column: Arc<str>,
-    /// The value: whole numbers only, for they are equal exactly when they look equal.
-    pub value: i64,
+    /// The value.
+    pub value: KeyValue,
+}
+
+/// What is known of a value without knowing its type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyValue {
+    /// A whole number: equal exactly when it looks equal.
+    Whole(i64),
+    /// A digest of how it looks: what looks equal is equal, and what does not may be as well (`A` and `a`, `1.0` and `1`).
+    Looks(u64),
+}
+
+impl KeyValue {
+    fn is_certainly_not(self, other: Self) -> bool {
+        matches!((self, other), (Self::Whole(a), Self::Whole(b)) if a != b)
+    }
 }
 
 impl Footprint {
@@ -90,7 +105,7 @@ impl TableUse {
             return false;
         }
         match (&self.rows, &other.rows) {
-            (Some(a), Some(b)) => a.column != b.column || a.value == b.value,
+            (Some(a), Some(b)) => a.column != b.column || !a.value.is_certainly_not(b.value),
             _ => true,
         }
     }
@@ -101,8 +116,21 @@ mod tests {
     use super::*;
 
     fn table(name: &str, key: Option<(&str, i64)>, writes: bool) -> Footprint {
+        valued(name, key.map(|(column, value)| (column, KeyValue::Whole(value))), writes)
+    }
+
+    fn valued(name: &str, key: Option<(&str, KeyValue)>, writes: bool) -> Footprint {
         let rows = key.map(|(column, value)| RowKey { column: column.into(), value });
         Footprint::Tables(vec![TableUse { table: name.into(), rows, writes }])
+    }
+
+    #[test]
+    fn what_looks_equal_is_one_row_and_what_does_not_may_be() {
+        let looks = |looks| valued("t", Some(("id", KeyValue::Looks(looks))), true);
+        let five = table("t", Some(("id", 5)), true);
+        assert!(looks(1).locks_a_row_of(&looks(1)));
+        assert!(!looks(1).locks_a_row_of(&looks(2)) && !looks(1).locks_a_row_of(&five));
+        assert!(looks(1).conflicts(&looks(2)) && looks(1).conflicts(&five));
     }
 
     #[test]

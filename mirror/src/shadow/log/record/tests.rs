@@ -6,12 +6,12 @@ use super::*;
 use crate::{
     capture::exchange::StatementOutcome,
     measure::interval::Fingerprint,
-    shadow::statement::footprint::{RowKey, TableUse},
+    shadow::statement::footprint::{KeyValue, RowKey, TableUse},
     wire::backend::TransactionStatus,
 };
 
 fn begun() -> Begun {
-    let rows = Some(RowKey { column: "id".into(), value: -7 });
+    let rows = Some(RowKey { column: "id".into(), value: KeyValue::Whole(-7) });
     let touches = Footprint::Tables(vec![TableUse { table: "t".into(), rows, writes: true }]);
     Begun {
         id: 300,
@@ -62,13 +62,13 @@ fn records() -> Vec<Record> {
 }
 
 #[test]
-fn the_format_is_what_version_1_says() {
+fn the_format_is_what_version_2_says() {
     let hex = |record: &Record| {
         let bytes = record.write(Vec::new()).unwrap();
         bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
     };
     let written: Vec<_> = records().iter().map(hex).collect();
-    let golden = include_str!("version_1.txt");
+    let golden = include_str!("version_2.txt");
     assert_eq!(written.join("\n"), golden.trim_end(), "the format has changed: it needs a new version");
 }
 

@@ -132,7 +132,10 @@ fn production(sessions: &[Vec<Work>]) -> Vec<Seen> {
 fn touched(step: Step) -> Footprint {
     let one = |table: &str, rows| Footprint::Tables(vec![TableUse { table: table.into(), rows, writes: true }]);
     match step {
-        Step::Update(row) => one("t", Some(RowKey { column: "id".into(), value: i64::try_from(row).unwrap() })),
+        Step::Update(row) => {
+            let value = KeyValue::Whole(i64::try_from(row).unwrap());
+            one("t", Some(RowKey { column: "id".into(), value }))
+        }
         Step::Insert => one("ledger", None),
         Step::Begin | Step::Commit => Footprint::NOTHING,
     }
