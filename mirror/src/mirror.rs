@@ -237,7 +237,11 @@ impl Mirror {
         let (reply, seeds) = mpsc::channel();
         let command = Command::Cut { at_ns: cut.at_ns, sealed_ns: cut.sealed_ns, arms: arms.clone(), reply };
         self.commands.try_send(command).map_err(|_| CutError::ShadowGone)?;
-        let seeds = seeds.recv_timeout(INGEST_LIMIT).map_err(|_| CutError::ShadowGone)?;
+        let Ok(seeds) = seeds.recv_timeout(INGEST_LIMIT) else {
+            // The ingest may come to it yet: nobody would read the log then that is kept for these arms.
+            arms.iter().for_each(|arm| arm.stop.store(true, Ordering::Relaxed));
+            return Err(CutError::ShadowGone);
+        };
         lock(&self.arms).extend(arms.iter().cloned());
         Ok(ArmsToStart { arms, seeds })
     }

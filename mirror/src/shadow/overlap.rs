@@ -67,8 +67,10 @@ impl Overlaps {
 
     /// Nothing that runs began before this moment.
     pub fn forget_before(&mut self, oldest_ns: u64) {
-        while self.ended.first_key_value().is_some_and(|((ended_ns, _), _)| *ended_ns < oldest_ns) {
-            self.ended.pop_first();
+        while let Some(first) = self.ended.first_entry().filter(|first| first.key().0 < oldest_ns) {
+            let ((ended_ns, _), _) = first.remove_entry();
+            // A request that came in parts may be told later with an earlier beginning.
+            self.forgotten_ns = self.forgotten_ns.max(ended_ns.saturating_add(1));
         }
     }
 }

@@ -9,6 +9,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+use self::patience::{Patience, patience};
 use super::{arm::address::ArmAddress, entry::Entry};
 use crate::{
     buffer::Lent,
@@ -28,8 +29,8 @@ use crate::{
 };
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// No answer from an arm takes longer than this beyond what production took.
-const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+mod patience;
+
 /// An arm that hangs for a while is not given up for having been asked for a session just then.
 const LOGIN_LIMIT: Duration = Duration::from_secs(60);
 const LOGIN_BYTES: usize = 8 * 1024;
@@ -99,7 +100,7 @@ impl Player {
         let mut player = Self { stream, address: address.clone(), tracker };
         timeout(LOGIN_LIMIT, player.login(&info.startup)).await.map_err(|_| PlayError::Silent(LOGIN_LIMIT))??;
         for request in prologue {
-            let outcome = player.exchange(request, &Bytes::new(), None, ANSWER_LIMIT).await?;
+            let outcome = player.ask(request).await?;
             if let Some(sqlstate) = outcome.error() {
                 return Err(PlayError::Prologue(String::from_utf8_lossy(&sqlstate).into_owned()));
             }
@@ -139,12 +140,11 @@ impl Player {
     pub async fn play(&mut self, entry: &Entry) -> Result<Outcome, PlayError> {
         let outcome = entry.outcome();
         let copy_in = match outcome {
-            Some(o) if o.broken => given_up(&entry.exchange.request, &o.copy_in),
+            // Where production failed before it had all the data, the client did not send the rest.
+            Some(o) if o.broken || o.error().is_some() => given_up(&entry.exchange.request, &o.copy_in),
             Some(o) => o.copy_in.clone(),
             None => Bytes::new(),
         };
-        let limit = ANSWER_LIMIT
-            + outcome.map_or(Duration::ZERO, |o| Duration::from_nanos(o.ended_ns.saturating_sub(o.served_from_ns)));
         // What failed on production for reasons of the moment (cancelled, deadlock) may succeed here.
         // It is load all the same, so it is played and rolled back.
         let undo = outcome.is_some_and(|o| {
@@ -153,10 +153,7 @@ impl Player {
         if undo {
             self.command("BEGIN").await?;
         }
-        let cancel_after = outcome
-            .filter(|o| o.error() == Some(*b"57014"))
-            .map(|o| Duration::from_nanos(o.ended_ns.saturating_sub(o.served_from_ns)));
-        let played = self.exchange(&entry.exchange.request, &copy_in, cancel_after, limit).await?;
+        let played = self.exchange(&entry.exchange.request, &copy_in, || entry.outcome()).await?;
         if undo {
             self.command("ROLLBACK").await?;
         }
@@ -168,7 +165,7 @@ impl Player {
     pub async fn align(&mut self, production: TransactionStatus) -> Result<bool, PlayError> {
         match (production, self.tracker.status()) {
             (TransactionStatus::Failed, TransactionStatus::InTransaction) => {
-                self.command("DO $$ BEGIN RAISE EXCEPTION 'as on production'; END $$").await?;
+                self.fail().await?;
                 Ok(true)
             }
             (TransactionStatus::Idle, status) if status.in_block() => {
@@ -179,27 +176,43 @@ impl Player {
         }
     }
 
-    async fn command(&mut self, sql: &str) -> Result<Outcome, PlayError> {
-        self.exchange(&Bytes::from(encode::query(sql)), &Bytes::new(), None, ANSWER_LIMIT).await
+    async fn fail(&mut self) -> Result<Outcome, PlayError> {
+        self.command("DO $$ BEGIN RAISE EXCEPTION 'as on production'; END $$").await
     }
 
-    async fn exchange(
+    async fn command(&mut self, sql: &str) -> Result<Outcome, PlayError> {
+        self.ask(&Bytes::from(encode::query(sql))).await
+    }
+
+    async fn ask(&mut self, request: &Bytes) -> Result<Outcome, PlayError> {
+        let at_once = Outcome::default();
+        self.exchange(request, &Bytes::new(), || Some(&at_once)).await
+    }
+
+    /// `production` says what came of it there, as soon as that is known: a read may begin here before it.
+    async fn exchange<'a>(
         &mut self,
         request: &Bytes,
         copy_in: &Bytes,
-        cancel_after: Option<Duration>,
-        limit: Duration,
+        production: impl Fn() -> Option<&'a Outcome>,
     ) -> Result<Outcome, PlayError> {
         let (address, key) = (&self.address, self.tracker.backend_key.clone());
         let mut running = std::pin::pin!(Self::run(&mut self.stream, &mut self.tracker, request, copy_in));
-        if let Some(after) = cancel_after {
-            match timeout(after, &mut running).await {
-                Ok(ended) => return Ok(ended?.outcome.get().cloned().unwrap_or_default()),
-                Err(_) => cancel(address, &key).await,
+        let (began, mut cancelled) = (Instant::now(), None);
+        loop {
+            match patience(production(), began.elapsed(), cancelled) {
+                Patience::Wait(long) => {
+                    if let Ok(ended) = timeout(long, &mut running).await {
+                        return Ok(ended?.outcome.get().cloned().unwrap_or_default());
+                    }
+                }
+                Patience::Cancel => {
+                    cancelled = Some(began.elapsed());
+                    cancel(address, &key).await;
+                }
+                Patience::Over(limit) => return Err(PlayError::Silent(limit)),
             }
         }
-        let ended = timeout(limit, running).await.map_err(|_| PlayError::Silent(limit))??;
-        Ok(ended.outcome.get().cloned().unwrap_or_default())
     }
 
     /// Sends a request and reads its answer, both at once: a long pipeline and a large result must

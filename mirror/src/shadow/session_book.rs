@@ -47,6 +47,8 @@ pub struct SessionBook {
     transaction: OpenTransaction,
     prologue: Prologue,
     recent: VecDeque<(Arc<Entry>, Settled)>,
+    /// So many at the front are over, and their transaction is not.
+    in_block: usize,
     recent_bytes: usize,
     last_begun: Option<u64>,
     /// The open transaction is longer than what is kept of one.
@@ -90,6 +92,7 @@ impl SessionBook {
             transaction: OpenTransaction::default(),
             prologue: Prologue::default(),
             recent: VecDeque::new(),
+            in_block: 0,
             recent_bytes: 0,
             last_begun: None,
             overgrown: false,
@@ -258,6 +261,7 @@ impl SessionBook {
                 self.prologue.give_up();
             }
             self.recent.clear();
+            self.in_block = 0;
             self.recent_bytes = 0;
         }
     }
@@ -281,6 +285,7 @@ impl SessionBook {
         loop {
             let Some(count) = self.first_unit(retain_from_ns.unwrap_or(u64::MAX)) else { return };
             let unit: Vec<_> = self.recent.drain(..count).collect();
+            self.in_block = 0;
             let bytes: usize = unit.iter().map(|(entry, _)| weight(entry)).sum();
             self.recent_bytes = self.recent_bytes.saturating_sub(bytes);
             self.prologue.settle(&unit);
@@ -288,15 +293,17 @@ impl SessionBook {
     }
 
     /// How many entries at the front make up one whole transaction that had ended by `by_ns`.
-    fn first_unit(&self, by_ns: u64) -> Option<usize> {
-        for (index, (entry, _)) in self.recent.iter().enumerate() {
+    fn first_unit(&mut self, by_ns: u64) -> Option<usize> {
+        // Looked at once: a transaction may have 80,000 of them. Whatever ends it ended later than these.
+        while let Some((entry, _)) = self.recent.get(self.in_block) {
             let outcome = entry.outcome()?;
             if outcome.ended_ns > by_ns {
                 return None;
             }
             if !outcome.after.in_block() {
-                return Some(index + 1);
+                return Some(self.in_block + 1);
             }
+            self.in_block += 1;
         }
         None
     }

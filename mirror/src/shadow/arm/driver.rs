@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     task::{JoinError, JoinSet},
     time,
 };
@@ -17,7 +17,7 @@ use understudy_crds::condition::{ArmState, DivergenceKind, SkipReason};
 
 use super::{ArmShared, lock};
 use crate::{
-    capture::exchange::{Outcome, SessionId, SessionInfo},
+    capture::exchange::{Outcome, SessionId, SessionInfo, is_circumstance},
     clock::now_ns,
     shadow::{
         arm::address::ArmAddress,
@@ -31,6 +31,7 @@ use crate::{
         player::{PlayError, Player},
         session_book::SessionSeed,
     },
+    wire::backend::TransactionStatus,
 };
 
 /// How often the log is looked at: nobody wakes an arm for a message.
@@ -39,6 +40,10 @@ const TICK: Duration = Duration::from_millis(1);
 const ORDER_LIMIT_NS: u64 = 10_000_000_000;
 /// An arm that is behind by no more than this beyond the shift is level with production.
 const LEVEL_NS: u64 = 500_000_000;
+
+/// Sessions of a backlog are told all at once. They come in one after the other, in the order in which they were told:
+/// what else wanted in would overrun the arm, and production beside it where they share a machine.
+const LOGINS_AT_ONCE: usize = 16;
 
 /// Where and from what an arm begins.
 #[derive(Debug)]
@@ -55,7 +60,7 @@ pub struct Start {
     pub clock: Arc<ArmClock>,
 }
 
-struct Job {
+pub(crate) struct Job {
     entry: Arc<Entry>,
     due_ns: u64,
 }
@@ -67,7 +72,7 @@ struct Early {
     outcome: Outcome,
 }
 
-struct Done {
+pub(crate) struct Done {
     session: SessionId,
     entry: Arc<Entry>,
     due_ns: u64,
@@ -104,6 +109,8 @@ struct Driver {
     behind_ns: u64,
     shift_ns: u64,
     players: HashMap<SessionId, mpsc::Sender<Job>>,
+    /// Who may log in now.
+    turns: Arc<Semaphore>,
     /// Where they run.
     playing: JoinSet<()>,
     /// Sessions that can't be played, and why.
@@ -136,6 +143,7 @@ impl Driver {
             behind_ns: 0,
             shift_ns,
             players: HashMap::new(),
+            turns: Arc::new(Semaphore::new(LOGINS_AT_ONCE)),
             playing: JoinSet::new(),
             unplayable: HashSet::new(),
             done,
@@ -181,7 +189,8 @@ impl Driver {
         tracing::debug!(arm = self.shared.name, session = info.id.0, "session taken in");
         let (jobs, receiver) = mpsc::channel(1);
         self.players.insert(info.id, jobs);
-        let player = play_session(self.address.clone(), Arc::clone(info), prologue, receiver, self.report.clone());
+        let (address, turns) = (self.address.clone(), Arc::clone(&self.turns));
+        let player = play_session(address, turns, Arc::clone(info), prologue, receiver, self.report.clone());
         self.playing.spawn(player);
     }
 
@@ -379,15 +388,18 @@ impl Driver {
 }
 
 /// The life of one session on the arm.
-async fn play_session(
+pub(crate) async fn play_session(
     address: ArmAddress,
+    turns: Arc<Semaphore>,
     info: Arc<SessionInfo>,
     prologue: Vec<Bytes>,
     mut jobs: mpsc::Receiver<Job>,
     report: mpsc::UnboundedSender<Done>,
 ) {
     tracing::debug!(session = info.id.0, "session plays");
+    let turn = turns.acquire().await;
     let mut opened = Player::open(&address, &info, &prologue).await;
+    drop(turn);
     while let Some(Job { entry, due_ns }) = jobs.recv().await {
         let session = entry.exchange.session;
         let played = match &mut opened {
@@ -413,7 +425,8 @@ pub(crate) async fn play(player: &mut Player, entry: &Entry) -> Result<(Outcome,
     // Whatever began before production's outcome was known may have left another transaction behind than
     // production's: a COMMIT that rolled back there must not commit here.
     if let Some(production) = entry.outcome().filter(|o| !o.broken) {
-        player.align(production.before).await?;
+        let before = if commit_failed(production) { TransactionStatus::Failed } else { production.before };
+        player.align(before).await?;
     }
     let outcome = player.play(entry).await?;
     let misaligned = match entry.outcome() {
@@ -421,4 +434,12 @@ pub(crate) async fn play(player: &mut Player, entry: &Entry) -> Result<(Outcome,
         _ => false,
     };
     Ok((outcome, misaligned))
+}
+
+/// Whether production's transaction was over with a failure that the arm need not have (a serialization failure at
+/// COMMIT, say): it would be committed there.
+fn commit_failed(production: &Outcome) -> bool {
+    production.before == TransactionStatus::InTransaction
+        && production.after == TransactionStatus::Idle
+        && production.error().is_some_and(is_circumstance)
 }

@@ -75,6 +75,22 @@ fn a_read_is_ambiguous_when_a_change_of_what_it_reads_overlapped_it() {
 }
 
 #[test]
+fn a_request_that_came_in_parts_may_have_seen_a_change_that_is_forgotten() {
+    let mut overlaps = Overlaps::default();
+    let change = entry(1, 1, 100, "t", true);
+    overlaps.begun(&change);
+    end(&mut overlaps, &change, 200);
+    overlaps.forget_before(300);
+    // Its first byte came at 50, and it was whole, and told, at 310.
+    for (id, begun_ns, expected) in [(2, 50, true), (3, 200, true), (4, 201, false)] {
+        let read = entry(id, 2, begun_ns, "t", false);
+        overlaps.begun(&read);
+        end(&mut overlaps, &read, 320);
+        assert_eq!(read.is_ambiguous(), expected, "{begun_ns}");
+    }
+}
+
+#[test]
 fn a_read_that_runs_for_hours_neither_keeps_the_requests_of_all_changes_nor_their_number() {
     let mut overlaps = Overlaps::default();
     let budget = Budget::new(0);

@@ -7,10 +7,19 @@ use std::{
     thread,
 };
 
+use tokio::{
+    io::AsyncWriteExt,
+    sync::{Semaphore, mpsc},
+};
+
 use super::*;
 use crate::{
-    capture::exchange::SessionId,
-    shadow::{arm::driver::play, entry::Budget, statement::footprint::Footprint},
+    capture::exchange::{SessionId, StatementOutcome},
+    shadow::{
+        arm::driver::{play, play_session},
+        entry::Budget,
+        statement::footprint::Footprint,
+    },
     stream::Address,
 };
 
@@ -140,6 +149,83 @@ async fn what_rolled_back_on_production_does_not_commit_on_the_arm() {
     let asked = serving.join().unwrap();
     assert!(asked[1].starts_with(b"DO "), "the arm's transaction is made to fail first");
     assert_eq!((&asked[2][..], misaligned), (&b"commit\0"[..], false));
+}
+
+#[tokio::test]
+async fn a_commit_that_failed_for_the_moment_on_production_does_not_commit_on_the_arm() {
+    let (address, serving) = arm(|mut stream| {
+        let mut asked = Vec::new();
+        for (answer, status) in [(&b"BEGIN\0"[..], b"T"), (b"", b"E"), (b"ROLLBACK\0", b"I")] {
+            asked.push(read_message(&mut stream).1);
+            let said = if answer.is_empty() { message(b'E', b"SERROR\0CP0001\0\0") } else { message(b'C', answer) };
+            stream.write_all(&[said, message(b'Z', status)].concat()).unwrap();
+        }
+        asked
+    });
+    let info = SessionInfo { id: SessionId(1), startup: Startup::default(), backend_pid: 1 };
+    let mut player = Player::open(&address, &info, &[]).await.unwrap();
+    let mut begin = entry("begin", Vec::new());
+    let open = Outcome { after: TransactionStatus::InTransaction, ..Outcome::default() };
+    begin.exchange = Arc::new(Exchange { outcome: OnceLock::from(open), ..exchange("begin") });
+    play(&mut player, &begin).await.unwrap();
+    let mut commit = entry("commit", Vec::new());
+    let statements = vec![StatementOutcome { error: Some(*b"40001"), ..StatementOutcome::default() }];
+    let failed = Outcome { before: TransactionStatus::InTransaction, statements, ..Outcome::default() };
+    commit.exchange = Arc::new(Exchange { outcome: OnceLock::from(failed), ..exchange("commit") });
+    let (_, misaligned) = play(&mut player, &commit).await.unwrap();
+    let asked = serving.join().unwrap();
+    assert!(asked[1].starts_with(b"DO "), "the arm's transaction is made to fail first");
+    assert_eq!((&asked[2][..], misaligned), (&b"commit\0"[..], false));
+}
+
+#[tokio::test]
+async fn a_copy_that_production_failed_before_it_had_the_data_comes_to_its_end_on_the_arm() {
+    let (address, serving) = arm(|mut stream| {
+        let begin = read_message(&mut stream).1;
+        stream.write_all(&[message(b'C', b"BEGIN\0"), message(b'Z', b"T")].concat()).unwrap();
+        assert_eq!(read_message(&mut stream).0, b'Q');
+        stream.write_all(&message(b'G', &[0, 0, 0])).unwrap();
+        let instead = read_message(&mut stream).0;
+        stream.write_all(&[message(b'E', b"SERROR\0C57014\0\0"), message(b'Z', b"E")].concat()).unwrap();
+        let end = read_message(&mut stream).1;
+        stream.write_all(&[message(b'C', b"ROLLBACK\0"), message(b'Z', b"I")].concat()).unwrap();
+        (begin, instead, end)
+    });
+    let info = SessionInfo { id: SessionId(1), startup: Startup::default(), backend_pid: 1 };
+    let mut player = Player::open(&address, &info, &[]).await.unwrap();
+    let mut copy = entry("copy t from stdin", Vec::new());
+    let statements = vec![StatementOutcome { error: Some(*b"55P03"), ..StatementOutcome::default() }];
+    let failed = Outcome { statements, ..Outcome::default() };
+    copy.exchange = Arc::new(Exchange { outcome: OnceLock::from(failed), ..exchange("copy t from stdin") });
+    player.play(&copy).await.unwrap();
+    assert_eq!(serving.join().unwrap(), (b"BEGIN\0".to_vec(), b'f', b"ROLLBACK\0".to_vec()));
+}
+
+#[tokio::test]
+async fn sessions_of_a_backlog_log_in_a_few_at_a_time() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address: ArmAddress = Address::new("127.0.0.1", listener.local_addr().unwrap().port()).into();
+    let turns = Arc::new(Semaphore::new(3));
+    let (report, _done) = mpsc::unbounded_channel();
+    let mut playing = tokio::task::JoinSet::new();
+    for id in 0..20 {
+        let info = Arc::new(SessionInfo { id: SessionId(id), startup: Startup::default(), backend_pid: 1 });
+        let (_, jobs) = mpsc::channel(1);
+        playing.spawn(play_session(address.clone(), Arc::clone(&turns), info, Vec::new(), jobs, report.clone()));
+    }
+    let mut waiting = Vec::new();
+    for _ in 0..20 {
+        while let Ok(accepted) = timeout(Duration::from_millis(20), listener.accept()).await {
+            waiting.push(accepted.unwrap().0);
+        }
+        if waiting.is_empty() {
+            waiting.push(timeout(Duration::from_secs(10), listener.accept()).await.unwrap().unwrap().0);
+        }
+        assert!(waiting.len() <= 3, "{} at once", waiting.len());
+        let login = [message(b'R', &[0; 4]), message(b'Z', b"I")].concat();
+        waiting.remove(0).write_all(&login).await.unwrap();
+    }
+    while playing.join_next().await.is_some() {}
 }
 
 #[test]

@@ -253,6 +253,20 @@ fn a_transaction_without_end_is_not_kept_without_end() {
 }
 
 #[test]
+fn what_was_looked_at_in_a_long_transaction_is_not_looked_at_again() {
+    let mut session = Session::new();
+    session.query("begin", InTransaction);
+    for _ in 0..10 {
+        session.query("insert into t values (1)", InTransaction);
+    }
+    session.book.settle(None);
+    assert_eq!(session.book.in_block, 11);
+    session.query("commit", Idle);
+    session.book.settle(None);
+    assert_eq!((session.book.in_block, session.book.kept()), (0, 0));
+}
+
+#[test]
 fn portals_are_forgotten_with_their_transaction() {
     let mut session = Session::new();
     let request = [parse("", "select $1"), bind_execute("", "1")].concat();

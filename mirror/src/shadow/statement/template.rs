@@ -13,6 +13,15 @@ use super::{
 };
 use crate::measure::interval::Fingerprint;
 
+/// A constant costs the parser and the walk through its tree some 3 kB; a byte of a text a few bytes. What is larger is
+/// not parsed: an INSERT of a million rows in one text would take gigabytes from a machine that production is on.
+pub(super) const MOST_LITERALS: usize = 5_000;
+const MOST_BYTES: usize = 8 << 20;
+/// The same of a text without its constants.
+pub(super) const MOST_SKELETON_BYTES: usize = 128 << 10;
+/// A longer text is shortened for the report.
+const MOST_TEXT_BYTES: usize = 4 << 10;
+
 /// What is known of all texts with the same template.
 #[derive(Debug, Clone)]
 pub struct Template {
@@ -29,7 +38,8 @@ pub struct Statement {
     pub kind: Kind,
     /// It may change data, lock it, or change the database's objects.
     pub writes: bool,
-    /// Its result depends on the clock, on chance, or on the server itself: rows are not compared.
+    /// Its result depends on the clock, on chance, or on the server itself, as system catalogs do: rows are not
+    /// compared.
     pub volatile: bool,
     /// Why it is not played, if it is not.
     pub skip: Option<SkipReason>,
@@ -190,6 +200,12 @@ const SERVER_IDENTITY: [&str; 4] =
 
 /// Analyses a text. `lexed` is the same text's.
 pub fn analyse(sql: &[u8], lexed: &Lexed<'_>) -> Template {
+    let literal_bytes: usize = lexed.literals.iter().map(|literal| literal.text.len()).sum();
+    let skeleton_bytes = sql.len().saturating_sub(literal_bytes);
+    if lexed.literals.len() > MOST_LITERALS || sql.len() > MOST_BYTES || skeleton_bytes > MOST_SKELETON_BYTES {
+        let text = "(a text that is too large to be parsed)".into();
+        return Template { statements: vec![Statement { text, ..unparsable(lexed.template) }] };
+    }
     let text = String::from_utf8_lossy(sql);
     let Ok(parsed) = pg_query::parse(&text, ParserOptions::DEFAULT) else {
         return Template { statements: vec![unparsable(lexed.template)] };
@@ -282,12 +298,23 @@ fn statement(tree: &Value, text: &str, lexed: &Lexed<'_>) -> Statement {
         class,
         kind,
         writes,
-        volatile: found.clock || calls(&VOLATILE_ANSWERS) || matches!(node, "ExplainStmt" | "VariableShowStmt"),
+        volatile: found.clock
+            || found.catalogs
+            || calls(&VOLATILE_ANSWERS)
+            || matches!(node, "ExplainStmt" | "VariableShowStmt"),
         skip,
         tables: tables(node, body, &found, writes, lexed),
         fingerprint: Fingerprint(fingerprint),
-        text: normalised.into(),
+        text: shortened(normalised).into(),
     }
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > MOST_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(MOST_TEXT_BYTES));
+        text.push('…');
+    }
+    text
 }
 
 /// What a statement is, by its node: class, kind, and whether it may write.
@@ -365,7 +392,7 @@ fn tables(node: &str, body: &Value, found: &Found, writes: bool, lexed: &Lexed<'
     if !dml || calls_unknown {
         return TableTemplates::Anything;
     }
-    let alone = found.tables.len() == 1 && matches!(node, "SelectStmt" | "UpdateStmt" | "DeleteStmt");
+    let alone = found.mentions == 1 && matches!(node, "SelectStmt" | "UpdateStmt" | "DeleteStmt");
     let key = alone.then(|| tree::row_key(body)).flatten().and_then(|(column, source)| {
         let source = match source {
             ValueSource::Parameter { index } => KeySource::Parameter(index),

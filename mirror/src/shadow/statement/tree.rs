@@ -11,6 +11,10 @@ pub struct Found {
     pub functions: Vec<String>,
     /// Names of tables and views that are read or written, without schema; names of CTEs left out.
     pub tables: Vec<String>,
+    /// How many times one of them is named.
+    pub mentions: usize,
+    /// A system catalog or one of its views is read.
+    pub catalogs: bool,
     /// An INSERT, UPDATE, DELETE or MERGE.
     pub changes: bool,
     /// A row lock (FOR UPDATE and so on).
@@ -26,37 +30,74 @@ pub struct Found {
 /// Looks through a tree.
 pub fn find(tree: &Value) -> Found {
     let mut found = Found::default();
-    let mut ctes = Vec::new();
-    walk(tree, &mut found, &mut ctes);
-    found.tables.retain(|t| !ctes.contains(t));
-    found.tables.sort();
-    found.tables.dedup();
+    let mut names = Names::default();
+    walk(tree, &mut found, &mut names);
+    let Names { ctes, mut tables, maybe_ctes, changed, .. } = names;
+    tables.extend(maybe_ctes.into_iter().filter(|name| !ctes.contains(name) || changed.contains(name)));
+    found.mentions = tables.len();
+    tables.sort();
+    tables.dedup();
+    found.tables = tables;
     found
 }
 
-fn walk(value: &Value, found: &mut Found, ctes: &mut Vec<String>) {
+/// Names of relations on the way through a tree.
+#[derive(Default)]
+struct Names {
+    ctes: Vec<String>,
+    /// CTEs whose own queries are being looked through.
+    within: Vec<String>,
+    /// Certainly a table or a view.
+    tables: Vec<String>,
+    /// A CTE where there is one of this name.
+    maybe_ctes: Vec<String>,
+    /// What is changed, which no CTE is.
+    changed: Vec<String>,
+}
+
+impl Names {
+    /// A CTE has no schema, and its own query does not see it, unless it is recursive, which then counts a table
+    /// too many.
+    fn relation(&mut self, name: &str, has_schema: bool) {
+        let certain = has_schema || self.within.iter().any(|cte| cte == name);
+        if certain { &mut self.tables } else { &mut self.maybe_ctes }.push(name.to_owned());
+    }
+}
+
+fn walk(value: &Value, found: &mut Found, names: &mut Names) {
     match value {
-        Value::Array(items) => items.iter().for_each(|item| walk(item, found, ctes)),
+        Value::Array(items) => items.iter().for_each(|item| walk(item, found, names)),
         Value::Object(fields) => {
             if let Some(name) = fields.get("funcname").and_then(last_string) {
                 found.functions.push(name.to_owned());
             }
             if let Some(name) = fields.get("relname").and_then(Value::as_str) {
-                found.tables.push(name.to_owned());
+                let schema = fields.get("schemaname").and_then(Value::as_str).unwrap_or_default();
+                names.relation(name, !schema.is_empty());
+                found.catalogs |= name.starts_with("pg_") || schema == "information_schema";
                 found.temporary |= fields.get("relpersistence").and_then(Value::as_str) == Some("t");
             }
-            if let Some(name) = fields.get("ctename").and_then(Value::as_str) {
-                ctes.push(name.to_owned());
+            let cte = fields.get("ctename").and_then(Value::as_str);
+            if let Some(name) = cte {
+                names.ctes.push(name.to_owned());
+                names.within.push(name.to_owned());
             }
             for (key, field) in fields {
                 match key.as_str() {
-                    "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt" => found.changes = true,
+                    "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt" => {
+                        found.changes = true;
+                        let target = field.pointer("/relation/relname").and_then(Value::as_str);
+                        names.changed.extend(target.map(ToOwned::to_owned));
+                    }
                     "LockingClause" => found.locks = true,
                     "into_clause" if !field.is_null() => found.into = true,
                     "SqlvalueFunction" => found.clock = true,
                     _ => {}
                 }
-                walk(field, found, ctes);
+                walk(field, found, names);
+            }
+            if cte.is_some() {
+                names.within.pop();
             }
         }
         _ => {}

@@ -6,7 +6,7 @@ use understudy_crds::{
 };
 
 use super::*;
-use crate::shadow::statement::template::Kind;
+use crate::shadow::statement::template::{Kind, MOST_LITERALS, MOST_SKELETON_BYTES};
 
 fn one(sql: &str) -> (Analysed, Statement) {
     let analysed = Catalog::default().analyse(sql.as_bytes());
@@ -99,6 +99,49 @@ fn rows_picked_by_equality_are_known_by_their_value() {
 }
 
 #[test]
+fn a_table_is_known_beside_a_cte_of_its_name() {
+    for (sql, expected) in [
+        ("with t as (select * from t where a > 1) select * from t", &["t"][..]),
+        ("with t as (update t set a = 1 returning *) select * from t", &["t"]),
+        ("with t as (select 1) insert into t select * from t", &["t"]),
+        ("with c as (select 1), d as (select * from c) select * from d, s.c", &["c"]),
+        ("with c as (select 1), d as (select * from c) select * from d", &[]),
+    ] {
+        let (analysed, statement) = one(sql);
+        let Footprint::Tables(tables) = footprint(&statement, &analysed.literals, None) else { panic!("{sql}") };
+        assert_eq!(tables.iter().map(|t| &*t.table).collect::<Vec<_>>(), expected, "{sql}");
+    }
+}
+
+#[test]
+fn rows_of_a_table_that_is_named_twice_are_any() {
+    for sql in [
+        "update t set p = (select max(p) from t) where id = 5",
+        "select * from t a join t b on a.id = b.up where a.id = 5",
+    ] {
+        let (analysed, statement) = one(sql);
+        let Footprint::Tables(tables) = footprint(&statement, &analysed.literals, None) else { panic!("{sql}") };
+        assert!(tables.iter().all(|t| t.rows.is_none()), "{sql}");
+    }
+}
+
+#[test]
+fn a_text_that_would_take_gigabytes_to_parse_is_not_parsed() {
+    let rows = "(1),".repeat(MOST_LITERALS);
+    let large = format!("insert into t values {rows}(1)");
+    let columns = format!("select {}a from t", "a, ".repeat(MOST_SKELETON_BYTES / 3));
+    for sql in [large, columns] {
+        let (_, statement) = one(&sql);
+        assert_eq!((&*statement.text, statement.writes), ("(a text that is too large to be parsed)", true));
+        assert_eq!(statement.tables, TableTemplates::Anything);
+    }
+    let (_, statement) = one(&format!("insert into t values ('{}')", "x".repeat(1 << 20)));
+    assert_eq!(statement.class, Write, "one large value is no large text");
+    let (_, statement) = one(&format!("select {}a from t", "a, ".repeat(5_000)));
+    assert!(statement.text.len() < 5_000, "{}", statement.text.len());
+}
+
+#[test]
 fn texts_with_other_constants_share_the_analysis_and_the_fingerprint() {
     let mut catalog = Catalog::default();
     let first = catalog.analyse(b"select a from t where id = 1");
@@ -125,9 +168,15 @@ fn a_prepared_statement_is_known_by_its_name() {
 
 #[test]
 fn answers_of_the_clock_are_not_compared() {
-    for (sql, volatile) in
-        [("select now()", true), ("select current_timestamp", true), ("select random()", true), ("select 1", false)]
-    {
+    for (sql, volatile) in [
+        ("select now()", true),
+        ("select current_timestamp", true),
+        ("select random()", true),
+        ("select count(*) from pg_stat_activity", true),
+        ("select relpages from pg_catalog.pg_class", true),
+        ("select table_name from information_schema.tables", true),
+        ("select 1", false),
+    ] {
         assert_eq!(one(sql).1.volatile, volatile, "{sql}");
     }
 }

@@ -1,0 +1,80 @@
+//! How long an arm's answer is waited for, and when it is cancelled: as production had it. Pure.
+
+use std::time::Duration;
+
+use crate::capture::exchange::Outcome;
+
+/// No answer from an arm takes longer than this beyond what production took.
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+/// How often it is looked whether production has an answer by now.
+const LOOK: Duration = Duration::from_millis(500);
+/// When production's client vanished, its server may have gone on for a while, and nobody waits for the arm's.
+const VANISHED: Duration = Duration::from_secs(10);
+
+/// What to do about an answer that has not come yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Wait for so long, and ask again.
+    Wait(Duration),
+    /// Cancel it.
+    Cancel,
+    /// It is too late: the arm was silent for so long.
+    Over(Duration),
+}
+
+/// What to do after `waited`, of which it was cancelled after `cancelled`. While production has no outcome, its client waits as well.
+pub(super) fn patience(production: Option<&Outcome>, waited: Duration, cancelled: Option<Duration>) -> Patience {
+    let Some(production) = production else { return Patience::Wait(LOOK) };
+    let served = Duration::from_nanos(production.ended_ns.saturating_sub(production.served_from_ns));
+    let cancel_at = if production.error() == Some(*b"57014") {
+        Some(served)
+    } else {
+        production.broken.then_some(served + VANISHED)
+    };
+    let limit = cancelled.map_or(served, |at| at.max(served)) + ANSWER_LIMIT;
+    match cancel_at.filter(|_| cancelled.is_none()) {
+        Some(at) if waited >= at => Patience::Cancel,
+        Some(at) => Patience::Wait(at.saturating_sub(waited)),
+        None if waited >= limit => Patience::Over(limit),
+        None => Patience::Wait(limit.saturating_sub(waited)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::exchange::StatementOutcome;
+
+    fn production(seconds: u64, error: Option<[u8; 5]>, broken: bool) -> Outcome {
+        let statements = vec![StatementOutcome { error, ..StatementOutcome::default() }];
+        Outcome { served_from_ns: 7, ended_ns: 7 + seconds * 1_000_000_000, statements, broken, ..Outcome::default() }
+    }
+
+    #[test]
+    fn an_answer_is_waited_for_as_long_as_productions_and_cancelled_when_that_was() {
+        let seconds = Duration::from_secs;
+        let (fine, given_up) = (production(300, None, false), production(300, Some(*b"57014"), false));
+        let (failed, vanished) = (production(300, Some(*b"23505"), false), production(300, None, true));
+        for (outcome, waited, cancelled, expected) in [
+            // A report that takes production ten minutes takes an arm as long.
+            (None, 500, None, Patience::Wait(LOOK)),
+            (Some(&fine), 0, None, Patience::Wait(seconds(420))),
+            (Some(&fine), 419, None, Patience::Wait(seconds(1))),
+            (Some(&fine), 420, None, Patience::Over(seconds(420))),
+            (Some(&failed), 300, None, Patience::Wait(seconds(120))),
+            (Some(&given_up), 299, None, Patience::Wait(seconds(1))),
+            (Some(&given_up), 301, None, Patience::Cancel),
+            (Some(&given_up), 301, Some(300), Patience::Wait(seconds(119))),
+            (Some(&given_up), 420, Some(300), Patience::Over(seconds(420))),
+            (Some(&vanished), 309, None, Patience::Wait(seconds(1))),
+            (Some(&vanished), 310, None, Patience::Cancel),
+            (Some(&vanished), 311, Some(310), Patience::Wait(seconds(119))),
+            // It came out while the arm had been at it for longer already.
+            (Some(&vanished), 1000, None, Patience::Cancel),
+            (Some(&vanished), 1001, Some(1000), Patience::Wait(seconds(119))),
+        ] {
+            let found = patience(outcome, seconds(waited), cancelled.map(seconds));
+            assert_eq!(found, expected, "{outcome:?} {waited} {cancelled:?}");
+        }
+    }
+}
