@@ -11,6 +11,7 @@ pub mod clock;
 pub mod connection;
 pub mod cut;
 pub mod huge_pages;
+pub mod log_output;
 pub mod measure;
 pub mod metrics;
 pub mod mirror;

@@ -74,7 +74,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
-        .with_writer(std::io::stderr)
+        .with_writer(understudy_mirror::log_output::stderr())
         .init();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,

@@ -239,7 +239,9 @@ impl Mirror {
         self.commands.try_send(command).map_err(|_| CutError::ShadowGone)?;
         let Ok(seeds) = seeds.recv_timeout(INGEST_LIMIT) else {
             // The ingest may come to it yet: nobody would read the log then that is kept for these arms.
-            arms.iter().for_each(|arm| arm.stop.store(true, Ordering::Relaxed));
+            for arm in &arms {
+                arm.stop.store(true, Ordering::Relaxed);
+            }
             return Err(CutError::ShadowGone);
         };
         lock(&self.arms).extend(arms.iter().cloned());

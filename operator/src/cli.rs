@@ -183,7 +183,7 @@ pub fn main() -> ExitCode {
 fn end(format: Format, command: impl AsyncFnOnce(&Screen) -> Result<(), Trouble>) -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("UNDERSTUDY_LOG").unwrap_or_else(|_| "off".into()))
-        .with_writer(std::io::stderr)
+        .with_writer(understudy_mirror::log_output::stderr())
         .init();
     let screen = Screen::new(format);
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {

@@ -79,7 +79,7 @@ struct ControllerArguments {
 
 fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(understudy_mirror::log_output::stderr()).init();
     // One provider for all: two in one program panic when the first is used. Only the first call counts.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match run(Arguments::parse().command) {
