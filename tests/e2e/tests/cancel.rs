@@ -1,5 +1,5 @@
 //! Cancel requests through the mirror: the right backend among several, nobody with a wrong key, a cancelled write
-//! undone on the arms as on the worker, and keys of any length as they came.
+//! undone on the arms as on the worker, a cancelled read ended there too, and keys of any length as they came.
 
 #![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
 
@@ -88,6 +88,27 @@ async fn a_cancelled_write_is_undone_everywhere_and_a_wrong_key_cancels_nobody()
     for name in ["baseline", "candidate"] {
         let arm = stage.expect_level(name, &ROWS).await;
         println!("{name}: {:?} {:?}", arm.exchanges, arm.divergence);
+    }
+    stage.end().await;
+}
+
+/// The arms begin a read a second after production did, when nobody knows yet that it will be cancelled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_that_is_cancelled_late_is_cancelled_on_the_arms_as_well() {
+    let servers = Servers::start(2, TABLES).await;
+    let arms = servers.addresses();
+    let stage = servers.mirror("64Mi", &arms).await;
+    let (mut wire, key) = session(stage.through).await;
+    wire.send(&query("SELECT pg_sleep(600)")).await;
+    for arm in &stage.servers.arms {
+        sleeping(&arm.connect().await, 1).await;
+    }
+    cancel(stage.through, &key).await;
+    assert_eq!(kinds(&wire.heard(b'Z').await), "TEZ");
+    wire.send(&query("INSERT INTO written VALUES (1, 'after')")).await;
+    assert_eq!(kinds(&wire.heard(b'Z').await), "CZ");
+    for name in ["baseline", "candidate"] {
+        stage.expect_level(name, &ROWS).await;
     }
     stage.end().await;
 }
