@@ -19,6 +19,7 @@ pub mod stage;
 pub mod tables;
 pub mod throttle;
 pub mod traces;
+pub mod transcript;
 pub mod turn;
 pub mod twins;
 pub mod wire;

@@ -12,6 +12,7 @@ use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
 use understudy_e2e::{
     http,
     recorder::{Conversation, Recorder, differences},
+    transcript::without_port,
     twins::{Twins, address},
 };
 
@@ -88,7 +89,7 @@ async fn session(
             // Nor from a file of whoever runs this.
             command.envs(password.map(|password| ("PGPASSWORD", password))).env("PGPASSFILE", "/dev/null");
             let done = command.kill_on_drop(true).output().await.expect("psql");
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&at.port().to_string(), "PORT");
+            let text = |bytes: &[u8]| without_port(bytes, at.port());
             if done.status.success() { Ok(text(&done.stdout).trim().to_owned()) } else { Err(text(&done.stderr)) }
         }
         With::TokioPostgres => {

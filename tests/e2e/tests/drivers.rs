@@ -16,6 +16,7 @@ use std::{
 use tokio::{process::Command, time::timeout};
 use understudy_e2e::{
     recorder::{Conversation, Recorder, differences},
+    transcript::without_port,
     turn::programs,
     twins::{Twins, address},
 };
@@ -86,12 +87,10 @@ async fn run(program: &[&str], server: SocketAddr, binaries: &Path, more: &[(&st
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let done = timeout(LIMIT, command.output()).await.expect("the program ends in time").expect("the program");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let port = recorder.address().port().to_string();
+    let port = recorder.address().port();
     Ran {
-        // Where the server is, some programs say.
-        transcript: text(&done.stdout).replace(&port, "PORT"),
-        complaints: text(&done.stderr).replace(&port, "PORT"),
+        transcript: without_port(&done.stdout, port),
+        complaints: without_port(&done.stderr, port),
         code: done.status.code(),
         wire: recorder.finish(LIMIT).await,
     }
