@@ -2,7 +2,10 @@
 
 use understudy_crds::condition::DivergenceKind;
 
-use super::{entry::Entry, statement::footprint::Footprint};
+use super::{
+    entry::{Answer, Entry},
+    statement::footprint::Footprint,
+};
 use crate::capture::exchange::{Outcome, StatementOutcome, is_circumstance};
 
 /// What a comparison found.
@@ -10,7 +13,8 @@ use crate::capture::exchange::{Outcome, StatementOutcome, is_circumstance};
 pub struct Compared {
     /// Statements compared.
     pub statements: u64,
-    /// Statements whose rows could not be compared: overlapped or overtaken by a write, or volatile.
+    /// Statements whose rows could not be compared: overlapped or overtaken by a write, volatile, or picked
+    /// otherwise by another plan.
     pub ambiguous: u64,
     /// Differences.
     pub divergences: Vec<DivergenceKind>,
@@ -45,12 +49,13 @@ pub fn compare(entry: &Entry, production: &Outcome, arm: &Outcome, overtaken: bo
             compared.divergences.push(DivergenceKind::Error);
             continue;
         }
-        let planned = entry.statements.get(index);
-        if planned.is_none_or(|p| p.volatile) || entry.is_ambiguous() {
-            compared.ambiguous += 1;
-            continue;
+        let answer = entry.statements.get(index).map_or(Answer::Volatile, |planned| planned.answer);
+        match (answer, rows(theirs, ours)) {
+            (Answer::Volatile, _) => compared.ambiguous += 1,
+            _ if entry.is_ambiguous() => compared.ambiguous += 1,
+            (Answer::Picked, Some(DivergenceKind::Rows)) => compared.ambiguous += 1,
+            (_, difference) => compared.divergences.extend(difference),
         }
-        compared.divergences.extend(rows(theirs, ours));
     }
     if arm.statements.len() > production.statements.len() {
         compared.divergences.push(DivergenceKind::Error);

@@ -53,8 +53,20 @@ pub struct PlannedStatement {
     pub class: StatementClass,
     /// Its identity.
     pub fingerprint: Fingerprint,
-    /// Its rows are not compared.
-    pub volatile: bool,
+    /// How its rows are compared.
+    pub answer: Answer,
+}
+
+/// Whether two servers with the same data give the same rows. Stands in the traffic log by its place here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// They do, in any order.
+    Definite,
+    /// They depend on the clock, on chance, or on the server itself, as system catalogs do.
+    Volatile,
+    /// As many rows, but a plan chooses which, where there is no order or it has ties: LIMIT, DISTINCT ON. An index,
+    /// which may be what is tried, makes another choice that is as right.
+    Picked,
 }
 
 impl Entry {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use understudy_crds::{condition::SkipReason, experiment::StatementClass};
 
 use super::{
-    entry::{Entry, PlannedStatement},
+    entry::{Answer, Entry, PlannedStatement},
     prologue::{Prepared, Prologue, Settled},
     statement::{
         catalog::{self, Analysed, Catalog},
@@ -186,8 +186,8 @@ impl SessionBook {
         let (mut touches, mut publishes) = (Footprint::NOTHING, Footprint::NOTHING);
         let (mut writes, mut skip) = (false, None);
         for (statement, footprint) in executed {
-            let Planned { class, fingerprint, volatile, wrote } = self.step(statement, footprint, &mut publishes);
-            statements.push(PlannedStatement { class, fingerprint, volatile });
+            let Planned { class, fingerprint, answer, wrote } = self.step(statement, footprint, &mut publishes);
+            statements.push(PlannedStatement { class, fingerprint, answer });
             touches.merge(footprint);
             writes |= wrote;
             skip = skip.or(statement.skip);
@@ -205,7 +205,7 @@ impl SessionBook {
         let mut planned = Planned {
             class: statement.class,
             fingerprint: statement.fingerprint,
-            volatile: statement.volatile,
+            answer: statement.answer,
             wrote: statement.writes,
         };
         match &statement.kind {
@@ -337,7 +337,7 @@ impl SessionBook {
 struct Planned {
     class: StatementClass,
     fingerprint: crate::measure::interval::Fingerprint,
-    volatile: bool,
+    answer: Answer,
     wrote: bool,
 }
 

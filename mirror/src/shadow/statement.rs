@@ -4,6 +4,7 @@
 
 pub mod catalog;
 pub mod footprint;
+mod functions;
 pub mod lexer;
 pub mod template;
 pub mod tree;

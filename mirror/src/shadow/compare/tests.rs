@@ -10,12 +10,12 @@ use crate::{
     capture::exchange::{Exchange, SessionId},
     measure::interval::Fingerprint,
     shadow::{
-        entry::{Budget, PlannedStatement},
+        entry::{Answer, Budget, PlannedStatement},
         statement::footprint::Footprint,
     },
 };
 
-fn entry(volatile: bool, overlapped: bool) -> Entry {
+fn entry(answer: Answer, overlapped: bool) -> Entry {
     let request = Bytes::new();
     Entry {
         id: 1,
@@ -26,7 +26,7 @@ fn entry(volatile: bool, overlapped: bool) -> Entry {
             request,
             outcome: OnceLock::new(),
         }),
-        statements: vec![PlannedStatement { class: StatementClass::Read, fingerprint: Fingerprint(1), volatile }],
+        statements: vec![PlannedStatement { class: StatementClass::Read, fingerprint: Fingerprint(1), answer }],
         writes: false,
         touches: Footprint::NOTHING,
         publishes: Footprint::NOTHING,
@@ -62,20 +62,34 @@ fn differences_are_told_by_kind() {
         (outcome(&[]), vec![Error]),
         (outcome(&[(2, 77, None), (0, 0, None)]), vec![Error]),
     ] {
-        assert_eq!(compare(&entry(false, false), &production, &arm, false).divergences, expected, "{arm:?}");
+        assert_eq!(compare(&entry(Answer::Definite, false), &production, &arm, false).divergences, expected, "{arm:?}");
     }
+}
+
+#[test]
+fn rows_that_a_plan_picked_may_be_others_but_as_many() {
+    let production = outcome(&[(2, 77, None)]);
+    let compared =
+        |rows, digest| compare(&entry(Answer::Picked, false), &production, &outcome(&[(rows, digest, None)]), false);
+    assert_eq!((compared(2, 77).ambiguous, compared(2, 77).divergences), (0, vec![]));
+    assert_eq!((compared(2, 78).ambiguous, compared(2, 78).divergences), (1, vec![]));
+    assert_eq!((compared(1, 78).ambiguous, compared(1, 78).divergences), (0, vec![DivergenceKind::RowCount]));
 }
 
 #[test]
 fn the_same_error_is_no_difference() {
     let both = outcome(&[(0, 0, Some(b"23505"))]);
-    assert_eq!(compare(&entry(false, false), &both, &both, false).divergences, []);
+    assert_eq!(compare(&entry(Answer::Definite, false), &both, &both, false).divergences, []);
 }
 
 #[test]
 fn rows_that_may_differ_are_counted_as_ambiguous_and_not_compared() {
     let (production, arm) = (outcome(&[(2, 77, None)]), outcome(&[(3, 78, None)]));
-    for (entry, overtaken) in [(entry(true, false), false), (entry(false, true), false), (entry(false, false), true)] {
+    for (entry, overtaken) in [
+        (entry(Answer::Volatile, false), false),
+        (entry(Answer::Definite, true), false),
+        (entry(Answer::Definite, false), true),
+    ] {
         let compared = compare(&entry, &production, &arm, overtaken);
         assert_eq!((compared.ambiguous, compared.divergences.len()), (1, 0));
     }
@@ -84,12 +98,15 @@ fn rows_that_may_differ_are_counted_as_ambiguous_and_not_compared() {
 #[test]
 fn what_failed_for_a_reason_of_the_moment_is_not_compared() {
     let production = outcome(&[(0, 0, Some(b"40P01"))]);
-    assert_eq!(compare(&entry(false, false), &production, &outcome(&[(1, 1, None)]), false), Compared::default());
+    assert_eq!(
+        compare(&entry(Answer::Definite, false), &production, &outcome(&[(1, 1, None)]), false),
+        Compared::default()
+    );
 }
 
 #[test]
 fn a_write_of_which_nobody_knows_whether_it_was_committed_is_counted() {
-    let mut write = entry(false, false);
+    let mut write = entry(Answer::Definite, false);
     write.writes = true;
     write.publishes = Footprint::Anything;
     let mut lost = outcome(&[]);
@@ -99,7 +116,7 @@ fn a_write_of_which_nobody_knows_whether_it_was_committed_is_counted() {
     terminated.broken = true;
     assert_eq!(compare(&write, &terminated, &outcome(&[]), false).divergences, [], "it said that it failed");
     assert_eq!(
-        compare(&entry(false, false), &lost, &outcome(&[]), false).divergences,
+        compare(&entry(Answer::Definite, false), &lost, &outcome(&[]), false).divergences,
         [],
         "nothing would have become visible"
     );

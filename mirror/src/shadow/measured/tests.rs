@@ -13,14 +13,15 @@ use crate::{
         recorder::Observing,
     },
     shadow::{
-        entry::{Budget, PlannedStatement},
+        entry::{Answer, Budget, PlannedStatement},
         statement::footprint::Footprint,
     },
 };
 
 /// An exchange that began at 1 ms, with two reads.
 fn entry() -> Entry {
-    let planned = PlannedStatement { class: StatementClass::Read, fingerprint: Fingerprint(1), volatile: false };
+    let planned =
+        PlannedStatement { class: StatementClass::Read, fingerprint: Fingerprint(1), answer: Answer::Definite };
     Entry {
         id: 1,
         exchange: Arc::new(Exchange {

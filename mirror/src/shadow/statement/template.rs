@@ -1,17 +1,17 @@
 //! Analyses a SQL text once for all texts that differ only in constants.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use pg_query::{FingerprintOptions, ParserOptions};
-use rapidhash::{HashSetExt, RapidHashSet};
 use serde_json::Value;
 use understudy_crds::{condition::SkipReason, experiment::StatementClass};
 
 use super::{
+    functions::{ORDER_DEPENDENT, READONLY_FUNCTIONS, SERVER_IDENTITY, SIDE_EFFECTS, VOLATILE_ANSWERS},
     lexer::Lexed,
     tree::{self, Found, ValueSource},
 };
-use crate::measure::interval::Fingerprint;
+use crate::{measure::interval::Fingerprint, shadow::entry::Answer};
 
 /// A constant costs the parser and the walk through its tree some 3 kB; a byte of a text a few bytes. What is larger is
 /// not parsed: an INSERT of a million rows in one text would take gigabytes from a machine that production is on.
@@ -38,9 +38,8 @@ pub struct Statement {
     pub kind: Kind,
     /// It may change data, lock it, or change the database's objects.
     pub writes: bool,
-    /// Its result depends on the clock, on chance, or on the server itself, as system catalogs do: rows are not
-    /// compared.
-    pub volatile: bool,
+    /// Whether two servers give the same rows.
+    pub answer: Answer,
     /// Why it is not played, if it is not.
     pub skip: Option<SkipReason>,
     /// What it touches.
@@ -107,97 +106,6 @@ pub enum KeySource {
     Parameter(usize),
 }
 
-static READONLY_FUNCTIONS: LazyLock<RapidHashSet<&'static str>> = LazyLock::new(|| {
-    let listed = include_str!("readonly_functions.txt").lines();
-    let mut set = RapidHashSet::new();
-    set.extend(listed);
-    set.extend(VOLATILE_BUT_HARMLESS);
-    set
-});
-
-/// Functions that PostgreSQL calls volatile although they change nothing.
-const VOLATILE_BUT_HARMLESS: [&str; 14] = [
-    "random",
-    "clock_timestamp",
-    "timeofday",
-    "pg_sleep",
-    "pg_sleep_for",
-    "pg_sleep_until",
-    "gen_random_uuid",
-    "pg_stat_get_activity",
-    "pg_backend_pid",
-    "pg_table_size",
-    "pg_total_relation_size",
-    "pg_database_size",
-    "pg_relation_size",
-    "pg_indexes_size",
-];
-
-/// Functions whose answers two servers need not share.
-const VOLATILE_ANSWERS: [&str; 27] = [
-    "random",
-    "clock_timestamp",
-    "timeofday",
-    "gen_random_uuid",
-    "pg_backend_pid",
-    "now",
-    "statement_timestamp",
-    "transaction_timestamp",
-    "txid_current",
-    "pg_current_xact_id",
-    "txid_current_snapshot",
-    "pg_current_snapshot",
-    "pg_stat_get_activity",
-    "pg_table_size",
-    "pg_total_relation_size",
-    "pg_database_size",
-    "pg_relation_size",
-    "pg_indexes_size",
-    "inet_server_port",
-    "inet_server_addr",
-    "inet_client_addr",
-    "inet_client_port",
-    "pg_postmaster_start_time",
-    "pg_current_wal_lsn",
-    "pg_current_wal_insert_lsn",
-    "version",
-    "age",
-];
-
-/// Functions that act outside the arm's own tables.
-const SIDE_EFFECTS: [&str; 26] = [
-    "dblink",
-    "dblink_connect",
-    "dblink_connect_u",
-    "dblink_exec",
-    "dblink_open",
-    "dblink_send_query",
-    "lo_import",
-    "lo_export",
-    "pg_file_write",
-    "pg_file_unlink",
-    "pg_file_rename",
-    "pg_read_file",
-    "pg_read_binary_file",
-    "pg_reload_conf",
-    "pg_rotate_logfile",
-    "pg_switch_wal",
-    "pg_promote",
-    "pg_create_physical_replication_slot",
-    "pg_create_logical_replication_slot",
-    "pg_drop_replication_slot",
-    "pg_replication_origin_create",
-    "pg_wal_replay_pause",
-    "http",
-    "http_get",
-    "http_post",
-    "pg_create_restore_point",
-];
-
-/// Functions that name a server's own identities.
-const SERVER_IDENTITY: [&str; 4] =
-    ["pg_terminate_backend", "pg_cancel_backend", "pg_export_snapshot", "pg_log_backend_memory_contexts"];
-
 /// Analyses a text. `lexed` is the same text's.
 pub fn analyse(sql: &[u8], lexed: &Lexed<'_>) -> Template {
     let literal_bytes: usize = lexed.literals.iter().map(|literal| literal.text.len()).sum();
@@ -240,7 +148,7 @@ impl Statement {
 fn empty(template: u64) -> Statement {
     Statement {
         writes: false,
-        volatile: false,
+        answer: Answer::Definite,
         tables: TableTemplates::Tables(Vec::new()),
         text: "".into(),
         ..unparsable(template)
@@ -252,7 +160,7 @@ fn unparsable(template: u64) -> Statement {
         class: StatementClass::Utility,
         kind: Kind::Plain,
         writes: true,
-        volatile: true,
+        answer: Answer::Volatile,
         skip: None,
         tables: TableTemplates::Anything,
         fingerprint: Fingerprint(template),
@@ -298,14 +206,29 @@ fn statement(tree: &Value, text: &str, lexed: &Lexed<'_>) -> Statement {
         class,
         kind,
         writes,
-        volatile: found.clock
-            || found.catalogs
-            || calls(&VOLATILE_ANSWERS)
-            || matches!(node, "ExplainStmt" | "VariableShowStmt"),
+        answer: answer(node, body, &found),
         skip,
         tables: tables(node, body, &found, writes, lexed),
         fingerprint: Fingerprint(fingerprint),
         text: shortened(normalised).into(),
+    }
+}
+
+fn answer(node: &str, body: &Value, found: &Found) -> Answer {
+    let calls = |list: &[&str]| found.functions.iter().any(|f| list.contains(&f.as_str()));
+    let own_limit = usize::from(tree::limits(body));
+    if found.clock
+        || found.catalogs
+        || calls(&VOLATILE_ANSWERS)
+        || matches!(node, "ExplainStmt" | "VariableShowStmt")
+        // What is left out inside decides how many there are outside.
+        || found.limits > own_limit
+    {
+        Answer::Volatile
+    } else if own_limit > 0 || found.distinct_on || calls(&ORDER_DEPENDENT) || node == "FetchStmt" {
+        Answer::Picked
+    } else {
+        Answer::Definite
     }
 }
 

@@ -1,7 +1,7 @@
 //! Walks a parse tree. The tree is taken as generic JSON, so that no node type can be forgotten:
 //! a function call is found wherever the grammar allows one.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// What occurs anywhere in a statement's tree.
 #[expect(clippy::struct_excessive_bools, reason = "independent observations about one tree")]
@@ -13,6 +13,10 @@ pub struct Found {
     pub tables: Vec<String>,
     /// How many times one of them is named.
     pub mentions: usize,
+    /// So many queries leave some of their rows out (LIMIT, OFFSET, FETCH FIRST).
+    pub limits: usize,
+    /// DISTINCT ON.
+    pub distinct_on: bool,
     /// A system catalog or one of its views is read.
     pub catalogs: bool,
     /// An INSERT, UPDATE, DELETE or MERGE.
@@ -77,6 +81,7 @@ fn walk(value: &Value, found: &mut Found, names: &mut Names) {
                 found.catalogs |= name.starts_with("pg_") || schema == "information_schema";
                 found.temporary |= fields.get("relpersistence").and_then(Value::as_str) == Some("t");
             }
+            found.limits += usize::from(limited(fields));
             let cte = fields.get("ctename").and_then(Value::as_str);
             if let Some(name) = cte {
                 names.ctes.push(name.to_owned());
@@ -89,6 +94,8 @@ fn walk(value: &Value, found: &mut Found, names: &mut Names) {
                         let target = field.pointer("/relation/relname").and_then(Value::as_str);
                         names.changed.extend(target.map(ToOwned::to_owned));
                     }
+                    // Without ON there is one element, which is nothing.
+                    "distinct_clause" => found.distinct_on |= field.pointer("/0/node").is_some_and(|on| !on.is_null()),
                     "LockingClause" => found.locks = true,
                     "into_clause" if !field.is_null() => found.into = true,
                     "SqlvalueFunction" => found.clock = true,
@@ -102,6 +109,15 @@ fn walk(value: &Value, found: &mut Found, names: &mut Names) {
         }
         _ => {}
     }
+}
+
+/// Whether a query itself leaves some of its rows out.
+pub fn limits(stmt: &Value) -> bool {
+    stmt.as_object().is_some_and(limited)
+}
+
+fn limited(fields: &Map<String, Value>) -> bool {
+    ["limit_count", "limit_offset"].iter().any(|key| fields.get(*key).is_some_and(|limit| !limit.is_null()))
 }
 
 /// The last name of a qualified name.

@@ -6,7 +6,10 @@ use super::*;
 use crate::{
     capture::exchange::StatementOutcome,
     measure::interval::Fingerprint,
-    shadow::statement::footprint::{KeyValue, RowKey, TableUse},
+    shadow::{
+        entry::Answer,
+        statement::footprint::{KeyValue, RowKey, TableUse},
+    },
     wire::backend::TransactionStatus,
 };
 
@@ -22,7 +25,7 @@ fn begun() -> Begun {
         statements: vec![PlannedStatement {
             class: StatementClass::Write,
             fingerprint: Fingerprint(9),
-            volatile: false,
+            answer: Answer::Definite,
         }],
         writes: true,
         touches,

@@ -1,0 +1,115 @@
+//! What is known of PostgreSQL's functions by their names. A function that is in none of these lists may do anything.
+
+use std::sync::LazyLock;
+
+use rapidhash::{HashSetExt, RapidHashSet};
+
+/// Functions that change nothing.
+pub(super) static READONLY_FUNCTIONS: LazyLock<RapidHashSet<&'static str>> = LazyLock::new(|| {
+    let listed = include_str!("readonly_functions.txt").lines();
+    let mut set = RapidHashSet::new();
+    set.extend(listed);
+    set.extend(VOLATILE_BUT_HARMLESS);
+    set
+});
+
+/// Functions that PostgreSQL calls volatile although they change nothing.
+const VOLATILE_BUT_HARMLESS: [&str; 14] = [
+    "random",
+    "clock_timestamp",
+    "timeofday",
+    "pg_sleep",
+    "pg_sleep_for",
+    "pg_sleep_until",
+    "gen_random_uuid",
+    "pg_stat_get_activity",
+    "pg_backend_pid",
+    "pg_table_size",
+    "pg_total_relation_size",
+    "pg_database_size",
+    "pg_relation_size",
+    "pg_indexes_size",
+];
+
+/// Functions whose answers two servers need not share.
+pub(super) const VOLATILE_ANSWERS: [&str; 27] = [
+    "random",
+    "clock_timestamp",
+    "timeofday",
+    "gen_random_uuid",
+    "pg_backend_pid",
+    "now",
+    "statement_timestamp",
+    "transaction_timestamp",
+    "txid_current",
+    "pg_current_xact_id",
+    "txid_current_snapshot",
+    "pg_current_snapshot",
+    "pg_stat_get_activity",
+    "pg_table_size",
+    "pg_total_relation_size",
+    "pg_database_size",
+    "pg_relation_size",
+    "pg_indexes_size",
+    "inet_server_port",
+    "inet_server_addr",
+    "inet_client_addr",
+    "inet_client_port",
+    "pg_postmaster_start_time",
+    "pg_current_wal_lsn",
+    "pg_current_wal_insert_lsn",
+    "version",
+    "age",
+];
+
+/// Functions that act outside the arm's own tables.
+pub(super) const SIDE_EFFECTS: [&str; 26] = [
+    "dblink",
+    "dblink_connect",
+    "dblink_connect_u",
+    "dblink_exec",
+    "dblink_open",
+    "dblink_send_query",
+    "lo_import",
+    "lo_export",
+    "pg_file_write",
+    "pg_file_unlink",
+    "pg_file_rename",
+    "pg_read_file",
+    "pg_read_binary_file",
+    "pg_reload_conf",
+    "pg_rotate_logfile",
+    "pg_switch_wal",
+    "pg_promote",
+    "pg_create_physical_replication_slot",
+    "pg_create_logical_replication_slot",
+    "pg_drop_replication_slot",
+    "pg_replication_origin_create",
+    "pg_wal_replay_pause",
+    "http",
+    "http_get",
+    "http_post",
+    "pg_create_restore_point",
+];
+
+/// Functions that name a server's own identities.
+pub(super) const SERVER_IDENTITY: [&str; 4] =
+    ["pg_terminate_backend", "pg_cancel_backend", "pg_export_snapshot", "pg_log_backend_memory_contexts"];
+
+/// Functions whose answers depend on the order in which rows come, which is the plan's to choose.
+pub(super) const ORDER_DEPENDENT: [&str; 14] = [
+    "array_agg",
+    "string_agg",
+    "json_agg",
+    "jsonb_agg",
+    "json_object_agg",
+    "jsonb_object_agg",
+    "xmlagg",
+    "row_number",
+    "lag",
+    "lead",
+    "first_value",
+    "last_value",
+    "nth_value",
+    "ntile",
+];
