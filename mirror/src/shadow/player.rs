@@ -21,7 +21,7 @@ use crate::{
     connection::Connection,
     tls::TlsError,
     wire::{
-        backend::{self, TransactionStatus},
+        backend::{self, SqlState, TransactionStatus},
         encode, frame,
         frontend::tag,
         startup::Startup,
@@ -39,6 +39,8 @@ const PLACE_LIMIT: Duration = Duration::from_secs(60);
 const PLACE_LOOK: Duration = Duration::from_millis(100);
 /// `too_many_connections`.
 const FULL: &str = "53300";
+/// `in_failed_sql_transaction`.
+const FAILED: SqlState = *b"25P02";
 
 /// Why a session on an arm ended.
 #[derive(Debug, thiserror::Error)]
@@ -100,12 +102,27 @@ impl Player {
         let mut player = Self { stream, address: address.clone(), tracker };
         timeout(LOGIN_LIMIT, player.login(&info.startup)).await.map_err(|_| PlayError::Silent(LOGIN_LIMIT))??;
         for request in prologue {
-            let outcome = player.ask(request).await?;
-            if let Some(sqlstate) = outcome.error() {
-                return Err(PlayError::Prologue(String::from_utf8_lossy(&sqlstate).into_owned()));
-            }
+            player.rebuild(request).await?;
         }
         Ok(player)
+    }
+
+    /// Plays one request of the prologue, and commits what that begins: the first exchange would roll it back, with
+    /// what was set in it.
+    async fn rebuild(&mut self, request: &Bytes) -> Result<(), PlayError> {
+        let outcome = self.ask(request).await?;
+        let mut error = outcome.error();
+        if error.is_none() {
+            error = match outcome.after {
+                TransactionStatus::Idle => None,
+                TransactionStatus::InTransaction => self.command("COMMIT").await?.error(),
+                TransactionStatus::Failed => Some(FAILED),
+            };
+        }
+        match error {
+            Some(sqlstate) => Err(PlayError::Prologue(String::from_utf8_lossy(&sqlstate).into_owned())),
+            None => Ok(()),
+        }
     }
 
     async fn login(&mut self, startup: &Startup) -> Result<(), PlayError> {

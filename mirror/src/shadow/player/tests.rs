@@ -80,6 +80,8 @@ fn entry(sql: &str, copy_in: Vec<u8>) -> Entry {
     }
 }
 
+mod prologue;
+
 #[tokio::test]
 async fn a_copy_that_fails_on_the_arm_leaves_no_half_message_on_the_wire() {
     let data = [message(b'd', &vec![b'x'; 8 << 20]), message(b'c', b"")].concat();
