@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use self::patience::{Patience, patience};
-use super::{arm::address::ArmAddress, entry::Entry};
+use super::{arm::address::ArmAddress, entry::Entry, prologue::may_fail};
 use crate::{
     buffer::Lent,
     capture::{
@@ -111,7 +111,7 @@ impl Player {
     /// what was set in it.
     async fn rebuild(&mut self, request: &Bytes) -> Result<(), PlayError> {
         let outcome = self.ask(request).await?;
-        let mut error = outcome.error();
+        let mut error = outcome.error().filter(|_| !may_fail(request));
         if error.is_none() {
             error = match outcome.after {
                 TransactionStatus::Idle => None,

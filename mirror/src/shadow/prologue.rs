@@ -1,103 +1,74 @@
 //! The state of a session that was there before an arm: prepared statements and settings, kept as
-//! requests that make it again.
+//! requests that make it again. What it can't make again it says; it never makes the half of it.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::entry::Entry;
-use crate::wire::{backend::TransactionStatus, encode};
+pub use self::settled::{Change, Settled, State, Unnamed};
+use self::settled::{Fate, fate};
+use super::{entry::Entry, statement::template::Variable};
+use crate::{
+    capture::exchange::Outcome,
+    wire::{
+        encode, frame,
+        frontend::{self, Request},
+    },
+};
+
+mod settled;
 
 /// A session whose prologue grows beyond this is not rebuilt.
 const MAX_STEPS: usize = 5_000;
-
-/// What one exchange means for the state of its session.
-#[expect(clippy::struct_excessive_bools, reason = "independent observations about one request")]
-#[derive(Debug, Default, Clone)]
-pub struct Settled {
-    /// Named statements that it prepares.
-    pub prepared: Vec<Prepared>,
-    /// Named statements that it closes.
-    pub closed: Vec<Bytes>,
-    /// It closes all of them.
-    pub closes_all: bool,
-    /// It makes the session as new: DISCARD ALL.
-    pub discards: bool,
-    /// It changes settings or the like.
-    pub state: bool,
-    /// It leaves something that can't be made again from its text.
-    pub bound: bool,
-    /// It rolls its transaction back.
-    pub rolls_back: bool,
-    /// It changes data: it can't be played again.
-    pub writes: bool,
-}
-
-/// A named statement that an exchange prepares.
-#[derive(Debug, Clone)]
-pub struct Prepared {
-    /// Its name.
-    pub name: Bytes,
-    /// The Parse message.
-    pub parse: Bytes,
-    /// How many Parse messages of the exchange come before it.
-    pub after: usize,
-}
-
-impl Settled {
-    /// It leaves the session as it was.
-    pub fn is_nothing(&self) -> bool {
-        let Self { prepared, closed, closes_all, discards, state, bound, rolls_back: _, writes: _ } = self;
-        prepared.is_empty() && closed.is_empty() && !(*closes_all || *discards || *state || *bound)
-    }
-}
 
 /// The state of a session.
 #[derive(Debug, Default, Clone)]
 pub struct Prologue {
     steps: Vec<Step>,
+    /// The Parse of the unnamed statement, where somebody may still want to bind it.
+    unnamed: Option<Bytes>,
     bound: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {
-    Prepare { name: Bytes, parse: Bytes },
-    Play(Bytes),
+    /// Makes this prepared statement and nothing else.
+    Prepare { name: Bytes, request: Bytes },
+    /// Sets this variable and nothing else.
+    Set { variable: Variable, request: Bytes },
+    /// Does several things, or others. `prepares`: SQL makes or takes away prepared statements in it.
+    Play { request: Bytes, prepares: bool },
+}
+
+impl Step {
+    /// Prepared statements before it and after it are not the same.
+    fn prepares(&self) -> bool {
+        matches!(self, Self::Prepare { .. } | Self::Play { prepares: true, .. })
+    }
+
+    /// With it behind, the other has no effect.
+    fn replaces(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Set { variable: mine, .. }, Self::Set { variable: theirs, .. }) => mine == theirs,
+            (Self::Play { request: mine, .. }, Self::Play { request: theirs, .. }) => mine == theirs,
+            _ => false,
+        }
+    }
 }
 
 impl Prologue {
     /// Takes in one whole transaction.
     pub fn settle(&mut self, unit: &[(Arc<Entry>, Settled)]) {
-        let rolled_back = unit.iter().any(|(entry, settled)| {
-            settled.rolls_back || entry.outcome().is_some_and(|o| o.after == TransactionStatus::Failed)
-        });
+        let fate = fate(unit);
         for (entry, settled) in unit {
-            let failed = entry.outcome().is_none_or(|o| o.broken || o.error().is_some());
-            for name in &settled.closed {
-                self.forget(name);
-            }
-            // A Parse outlives the transaction it stands in, and the failure of what follows it.
-            let parsed = entry.outcome().map_or(0, |o| o.parsed);
-            for Prepared { name, parse, .. } in settled.prepared.iter().filter(|p| p.after < parsed) {
-                self.forget(name);
-                self.steps.push(Step::Prepare { name: name.clone(), parse: parse.clone() });
-            }
-            // So does DEALLOCATE.
-            if settled.closes_all && !failed {
-                self.steps.retain(|step| !matches!(step, Step::Prepare { .. }));
-            }
-            if failed || rolled_back {
-                continue;
-            }
-            if settled.discards {
-                self.steps.clear();
-                self.bound = false;
-            }
-            self.bound |= settled.bound || (settled.state && settled.writes);
-            if settled.state && !settled.writes {
-                let step = Step::Play(entry.exchange.request.clone());
-                self.steps.retain(|s| *s != step);
-                self.steps.push(step);
+            let Some(outcome) = entry.outcome() else { continue };
+            let lent = self.unnamed.clone();
+            self.statements(settled, outcome);
+            if outcome.broken || outcome.error().is_some() {
+                // What ran before the failure may have stayed, and the request can't be played up to there.
+                self.bound |= settled.stays() && executed(outcome) > 0;
+            } else {
+                self.state(entry, settled, fate, lent);
             }
         }
         if self.steps.len() > MAX_STEPS {
@@ -105,29 +76,166 @@ impl Prologue {
         }
     }
 
-    /// Something was not kept that would be needed: the state can't be made again.
-    pub fn give_up(&mut self) {
+    /// An exchange was not kept that would have to be settled: what it changes can't be made again.
+    pub fn miss(&mut self, entry: &Entry, settled: &Settled) {
+        match entry.outcome() {
+            _ if !settled.is_nothing() => self.give_up(),
+            Some(outcome) => self.unnamed(settled, outcome),
+            None if matches!(settled.unnamed, Unnamed::Made { .. }) => self.give_up(),
+            None => {}
+        }
+    }
+
+    fn give_up(&mut self) {
         self.bound = true;
         self.steps.clear();
     }
 
-    fn forget(&mut self, closed: &Bytes) {
+    /// What the protocol prepares and closes stands outside of transactions, and outlives the failure of what
+    /// follows it.
+    fn statements(&mut self, settled: &Settled, outcome: &Outcome) {
+        let executed = executed(outcome);
+        for change in &settled.statements {
+            match change {
+                Change::Prepare { name, parse, parses } if *parses < outcome.parsed => {
+                    self.forget(name);
+                    self.steps.push(Step::Prepare { name: name.clone(), request: synced(parse) });
+                }
+                Change::Close { name, executes } if *executes <= executed => {
+                    self.forget(name);
+                }
+                Change::CloseAll { executes } if *executes <= executed => self.forget_all(),
+                Change::Prepare { .. } | Change::Close { .. } | Change::CloseAll { .. } => {}
+            }
+        }
+        self.unnamed(settled, outcome);
+    }
+
+    fn unnamed(&mut self, settled: &Settled, outcome: &Outcome) {
+        match &settled.unnamed {
+            Unnamed::Untouched => {}
+            Unnamed::Gone => self.unnamed = None,
+            // Copied: a part would keep the whole request.
+            Unnamed::Made { parse, parses } => {
+                self.unnamed = (*parses < outcome.parsed).then(|| Bytes::copy_from_slice(parse));
+            }
+        }
+    }
+
+    /// What SQL does to the session in an exchange that did not fail.
+    fn state(&mut self, entry: &Entry, settled: &Settled, fate: Fate, lent: Option<Bytes>) {
+        if settled.discards {
+            self.steps.clear();
+            self.bound = false;
+        }
+        // A request that rolls back does so when it is played as well, and what it sets after that stays.
+        let kept = fate == Fate::Kept || (fate == Fate::Undone && settled.rolls_back);
+        self.bound |= settled.locks || (settled.bound && (kept || fate == Fate::Unclear));
+        match &settled.state {
+            State::Nothing => {}
+            State::Deallocates(name) if self.forget(name.as_bytes()) => {}
+            // No transaction can take these back.
+            State::Deallocates(_) => self.play(entry, settled, lent, |request| Step::Play { request, prepares: true }),
+            State::Prepares(name) => {
+                let name = Bytes::copy_from_slice(name.as_bytes());
+                self.play(entry, settled, lent, |request| Step::Prepare { name, request });
+            }
+            _ if fate == Fate::Unclear => self.bound = true,
+            State::Sets(variable) if kept && !settled.rolls_back => {
+                self.play(entry, settled, lent, |request| Step::Set { variable: variable.clone(), request });
+            }
+            state if kept => {
+                let prepares = state.prepares();
+                self.play(entry, settled, lent, |request| Step::Play { request, prepares });
+            }
+            _ => self.bound |= settled.stays(),
+        }
+    }
+
+    /// Keeps a request to be played again, if that can be done.
+    fn play(&mut self, entry: &Entry, settled: &Settled, lent: Option<Bytes>, step: impl FnOnce(Bytes) -> Step) {
+        if settled.writes || (settled.borrows && lent.is_none()) {
+            self.bound = true;
+            return;
+        }
+        let request = self.again(&entry.exchange.request, settled, lent.filter(|_| settled.borrows));
+        self.push(step(request));
+    }
+
+    /// A request as it is played again: with the Parse that it borrowed, and without those that are steps of their own.
+    fn again(&self, request: &Bytes, settled: &Settled, lent: Option<Bytes>) -> Bytes {
+        let own = |name: &[u8]| {
+            let made = settled.statements.iter().any(|c| matches!(c, Change::Prepare { name: n, .. } if n == name));
+            made && self.steps.iter().any(|step| matches!(step, Step::Prepare { name: n, .. } if n == name))
+        };
+        if lent.is_none() && settled.statements.is_empty() {
+            return request.clone();
+        }
+        let mut again = lent.map_or_else(Vec::new, Vec::from);
+        for message in frame::messages(request) {
+            match frontend::request(message.tag, message.payload) {
+                Request::Parse { statement: name, .. } | Request::CloseStatement(name) if own(name) => {}
+                _ => again.extend(message.bytes),
+            }
+        }
+        again.into()
+    }
+
+    fn push(&mut self, step: Step) {
+        // What has been prepared since was prepared under what stands before it.
+        let from = self.steps.iter().rposition(Step::prepares).map_or(0, |at| at + 1);
+        let later = self.steps.split_off(from);
+        self.steps.extend(later.into_iter().filter(|earlier| !step.replaces(earlier)));
+        self.steps.push(step);
+    }
+
+    /// Whether it was there.
+    fn forget(&mut self, closed: &[u8]) -> bool {
+        let before = self.steps.len();
         self.steps.retain(|step| !matches!(step, Step::Prepare { name, .. } if name == closed));
+        self.steps.len() < before
+    }
+
+    fn forget_all(&mut self) {
+        self.steps.retain(|step| !matches!(step, Step::Prepare { .. }));
+        for step in &mut self.steps {
+            if let Step::Play { prepares, .. } = step {
+                *prepares = false;
+            }
+        }
     }
 
     /// Requests that make the state again, each an exchange by itself.
     pub fn messages(&self) -> Vec<Bytes> {
-        self.steps
-            .iter()
-            .map(|step| match step {
-                Step::Prepare { parse, .. } => Bytes::from([parse.as_ref(), &encode::SYNC].concat()),
-                Step::Play(request) => request.clone(),
-            })
-            .collect()
+        let requests = self.steps.iter().map(|step| match step {
+            Step::Prepare { request, .. } | Step::Set { request, .. } | Step::Play { request, .. } => request.clone(),
+        });
+        // Last of all: any simple query takes it away.
+        requests.chain(self.unnamed.as_ref().map(synced)).collect()
     }
 
     /// The session holds something that can't be made again.
     pub fn bound(&self) -> bool {
         self.bound
     }
+}
+
+/// Whether a request of a prologue may fail: an unnamed statement by itself may be one that nobody binds any more, of a
+/// table that is gone.
+pub fn may_fail(request: &[u8]) -> bool {
+    let mut messages = frame::messages(request);
+    let parse = messages.next().is_some_and(|first| {
+        matches!(frontend::request(first.tag, first.payload), Request::Parse { statement, .. } if statement.is_empty())
+    });
+    parse && messages.all(|rest| rest.bytes == encode::SYNC)
+}
+
+fn synced(parse: &Bytes) -> Bytes {
+    [parse.as_ref(), &encode::SYNC].concat().into()
+}
+
+/// How many statements of an exchange were executed: all, or those before the one that failed.
+fn executed(outcome: &Outcome) -> usize {
+    let failed = outcome.statements.iter().position(|statement| statement.error.is_some());
+    failed.unwrap_or(if outcome.broken { outcome.statements.len() } else { usize::MAX })
 }

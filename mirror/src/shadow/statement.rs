@@ -6,5 +6,6 @@ pub mod catalog;
 pub mod footprint;
 mod functions;
 pub mod lexer;
+mod session;
 pub mod template;
 pub mod tree;

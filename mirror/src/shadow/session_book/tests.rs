@@ -2,11 +2,24 @@
 
 use std::sync::{OnceLock, atomic::AtomicBool};
 
+use understudy_crds::experiment::StatementClass;
+
 use super::*;
 use crate::{
-    capture::exchange::{Outcome, SessionId, StatementOutcome},
-    shadow::{entry::Budget, statement::footprint::KeyValue},
-    wire::{backend::TransactionStatus, encode, startup::Startup},
+    capture::exchange::{Exchange, Outcome, SessionId, StatementOutcome},
+    shadow::{
+        entry::Budget,
+        statement::{
+            catalog::Catalog,
+            footprint::{Footprint, KeyValue},
+        },
+    },
+    wire::{
+        backend::TransactionStatus,
+        encode, frame,
+        frontend::{self, Request},
+        startup::Startup,
+    },
 };
 
 struct Session {
@@ -91,9 +104,18 @@ impl Session {
 
     /// A simple query that succeeds, and where the transaction stands after it.
     fn query(&mut self, sql: &str, after: TransactionStatus) -> Arc<Entry> {
-        let entry = self.begin(encode::query(sql));
-        self.end(&entry, after, false);
+        self.request(&[encode::query(sql)], after, false)
+    }
+
+    /// A request of several messages.
+    fn request(&mut self, messages: &[Vec<u8>], after: TransactionStatus, failed: bool) -> Arc<Entry> {
+        let entry = self.begin(messages.concat());
+        self.end(&entry, after, failed);
         entry
+    }
+
+    fn bound(&mut self) -> bool {
+        self.book.cut(u64::MAX - 1, u64::MAX - 1).bound
     }
 
     fn prologue(&mut self) -> Vec<String> {
@@ -265,6 +287,8 @@ fn what_was_looked_at_in_a_long_transaction_is_not_looked_at_again() {
     session.book.settle(None);
     assert_eq!((session.book.in_block, session.book.kept()), (0, 0));
 }
+
+mod rebuilt;
 
 #[test]
 fn portals_are_forgotten_with_their_transaction() {

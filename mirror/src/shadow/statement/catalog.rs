@@ -8,7 +8,7 @@ use understudy_crds::experiment::StatementClass;
 use super::{
     footprint::{Footprint, KeyValue, RowKey, TableUse},
     lexer::{self, Lexed},
-    template::{self, KeySource, Statement, TableTemplate, TableTemplates, Template},
+    template::{self, KeySource, Kind, Statement, TableTemplate, TableTemplates, Template, Variable, VariableSource},
 };
 use crate::{measure::interval::Fingerprint, wire::frontend};
 
@@ -84,13 +84,25 @@ pub fn footprint(statement: &Statement, literals: &[Option<KeyValue>], values: O
 fn table_use(template: &TableTemplate, literals: &[Option<KeyValue>], values: Option<&[u8]>) -> TableUse {
     let TableTemplate { table, key, writes } = template;
     let rows = key.as_ref().and_then(|(column, source)| {
-        let value = match source {
-            KeySource::Literal(index) => literals.get(*index).copied().flatten(),
-            KeySource::Parameter(index) => parameter(values?, *index),
-        }?;
-        Some(RowKey { column: Arc::clone(column), value })
+        Some(RowKey { column: Arc::clone(column), value: given(*source, literals, values)? })
     });
     TableUse { table: Arc::clone(table), rows, writes: *writes }
+}
+
+/// The variable that one execution of a statement sets, where it sets one that can be told from others.
+pub fn variable(statement: &Statement, literals: &[Option<KeyValue>], values: Option<&[u8]>) -> Option<Variable> {
+    match &statement.kind {
+        Kind::Sets(VariableSource::Named(name)) => Some(Variable::Named(Arc::clone(name))),
+        Kind::Sets(VariableSource::Given(source)) => given(*source, literals, values).map(Variable::Given),
+        _ => None,
+    }
+}
+
+fn given(source: KeySource, literals: &[Option<KeyValue>], values: Option<&[u8]>) -> Option<KeyValue> {
+    match source {
+        KeySource::Literal(index) => literals.get(index).copied().flatten(),
+        KeySource::Parameter(index) => parameter(values?, index),
+    }
 }
 
 fn parameter(values: &[u8], index: usize) -> Option<KeyValue> {

@@ -5,13 +5,18 @@ use std::sync::LazyLock;
 use rapidhash::{HashSetExt, RapidHashSet};
 
 /// Functions that change nothing.
-pub(super) static READONLY_FUNCTIONS: LazyLock<RapidHashSet<&'static str>> = LazyLock::new(|| {
+static READONLY_FUNCTIONS: LazyLock<RapidHashSet<&'static str>> = LazyLock::new(|| {
     let listed = include_str!("readonly_functions.txt").lines();
     let mut set = RapidHashSet::new();
     set.extend(listed);
     set.extend(VOLATILE_BUT_HARMLESS);
     set
 });
+
+/// Whether a function changes neither data nor objects. What `set_config` does stays in the session.
+pub(super) fn changes_nothing(function: &str) -> bool {
+    function == "set_config" || READONLY_FUNCTIONS.contains(function)
+}
 
 /// Functions that PostgreSQL calls volatile although they change nothing.
 const VOLATILE_BUT_HARMLESS: [&str; 14] = [

@@ -7,8 +7,10 @@ use serde_json::Value;
 use understudy_crds::{condition::SkipReason, experiment::StatementClass};
 
 use super::{
-    functions::{ORDER_DEPENDENT, READONLY_FUNCTIONS, SERVER_IDENTITY, SIDE_EFFECTS, VOLATILE_ANSWERS},
+    footprint::KeyValue,
+    functions::{ORDER_DEPENDENT, SERVER_IDENTITY, SIDE_EFFECTS, VOLATILE_ANSWERS, changes_nothing},
     lexer::Lexed,
+    session,
     tree::{self, Found, ValueSource},
 };
 use crate::{measure::interval::Fingerprint, shadow::entry::Answer};
@@ -61,11 +63,19 @@ pub enum Kind {
     Commit,
     /// ROLLBACK.
     Rollback,
-    /// Changes the session and nothing else: SET, PREPARE, LISTEN, `set_config`.
+    /// ROLLBACK TO a savepoint.
+    RollbackTo,
+    /// Sets one variable of the session, for good and whatever it was: SET, RESET, `set_config`.
+    Sets(VariableSource),
+    /// Changes the session in another way that its text makes again: LISTEN, RESET ALL.
     SessionState,
     /// Leaves something in the session that can't be made again from its text: a temporary table, a
-    /// cursor that outlives its transaction, an advisory lock.
+    /// cursor that outlives its transaction, a setting that was drawn from data.
     SessionBound,
+    /// Takes an advisory lock for the session, which no ROLLBACK gives back.
+    SessionLocked,
+    /// Gives such locks back and does nothing else.
+    Unlocks,
     /// DEALLOCATE of a prepared statement; of all, without a name.
     Deallocate(Option<Arc<str>>),
     /// DISCARD ALL.
@@ -74,6 +84,24 @@ pub enum Kind {
     ExecutePrepared(Arc<str>),
     /// PREPARE of such a statement; it is itself session state.
     Prepare(Arc<str>, Box<Statement>),
+}
+
+/// Where the name of a variable comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VariableSource {
+    /// The text names it.
+    Named(Arc<str>),
+    /// It is an argument.
+    Given(KeySource),
+}
+
+/// A variable of a session. Two that differ may be the same one, named in two ways.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Variable {
+    /// By its name.
+    Named(Arc<str>),
+    /// By the argument that names it.
+    Given(KeyValue),
 }
 
 /// The tables of a template.
@@ -179,14 +207,18 @@ fn statement(tree: &Value, text: &str, lexed: &Lexed<'_>) -> Statement {
         .and_then(|node| node.iter().next())
         .map_or(("", &Value::Null), |(name, body)| (name.as_str(), body));
     let calls = |list: &[&str]| found.functions.iter().any(|f| list.contains(&f.as_str()));
-    let unknown_function = found.functions.iter().any(|f| !READONLY_FUNCTIONS.contains(f.as_str()));
-    let session_call = !found.functions.is_empty() && found.functions.iter().all(|f| f == "set_config");
+    let calls_unknown = found.functions.iter().any(|f| !changes_nothing(f));
     let (class, kind, writes) = if node == "PrepareStmt" {
         let name = body.get("name").and_then(Value::as_str).unwrap_or_default();
         let inner = statement(body.get("query").unwrap_or(&Value::Null), text, lexed);
         (StatementClass::Utility, Kind::Prepare(name.into(), Box::new(inner)), false)
     } else {
-        verb(node, body, &found, unknown_function && !session_call, session_call)
+        let (class, kind, writes) = verb(node, body, &found, calls_unknown);
+        let kind = match kind {
+            Kind::Plain => session::kind(node, &found, writes, lexed).unwrap_or(Kind::Plain),
+            kind => kind,
+        };
+        (class, kind, writes)
     };
     let copies_elsewhere = node == "CopyStmt"
         && (body.get("is_program").and_then(Value::as_bool) == Some(true)
@@ -241,26 +273,14 @@ fn shortened(mut text: String) -> String {
 }
 
 /// What a statement is, by its node: class, kind, and whether it may write.
-fn verb(
-    node: &str,
-    body: &Value,
-    found: &Found,
-    calls_unknown: bool,
-    session_call: bool,
-) -> (StatementClass, Kind, bool) {
+fn verb(node: &str, body: &Value, found: &Found, calls_unknown: bool) -> (StatementClass, Kind, bool) {
     use StatementClass::{Commit, Read, Utility, Write};
     let name = || -> Arc<str> { body.get("name").and_then(Value::as_str).unwrap_or_default().into() };
     let query_writes = found.changes || found.locks || calls_unknown;
     match node {
         "SelectStmt" if found.into => (Utility, Kind::SessionBound, true),
-        "SelectStmt" if session_call => (Utility, Kind::SessionState, false),
-        "SelectStmt"
-            if found
-                .functions
-                .iter()
-                .any(|f| f.starts_with("pg_advisory_lock") || f.starts_with("pg_try_advisory_lock")) =>
-        {
-            (Write, Kind::SessionBound, true)
+        "SelectStmt" if !found.settings.is_empty() && found.tables.is_empty() && !query_writes => {
+            (Utility, Kind::Plain, false)
         }
         "SelectStmt" if query_writes => (Write, Kind::Plain, true),
         "SelectStmt" | "FetchStmt" => (Read, Kind::Plain, false),
@@ -273,16 +293,15 @@ fn verb(
             Some(1 | 2) => (Utility, Kind::Begin, false),
             Some(3 | 8) => (Commit, Kind::Commit, true),
             Some(4) => (Utility, Kind::Rollback, false),
+            Some(7) => (Utility, Kind::RollbackTo, false),
             Some(9 | 10) => (Commit, Kind::Plain, true),
             _ => (Utility, Kind::Plain, false),
         },
-        "VariableSetStmt" if body.get("is_local").and_then(Value::as_bool) == Some(true) => {
-            (Utility, Kind::Plain, false)
-        }
+        "VariableSetStmt" => (Utility, session::set(body), false),
         "DeallocateStmt" => (Utility, Kind::Deallocate(Some(name()).filter(|name| !name.is_empty())), false),
         // Target 1 of the grammar is ALL.
         "DiscardStmt" if body.get("target").and_then(Value::as_i64) == Some(1) => (Utility, Kind::DiscardAll, false),
-        "VariableSetStmt" | "DiscardStmt" | "ListenStmt" | "UnlistenStmt" => (Utility, Kind::SessionState, false),
+        "DiscardStmt" | "ListenStmt" | "UnlistenStmt" => (Utility, Kind::SessionState, false),
         "ExecuteStmt" => (Utility, Kind::ExecutePrepared(name()), true),
         "ExplainStmt" => (Utility, Kind::Plain, query_writes),
         "DeclareCursorStmt" => {
@@ -293,7 +312,7 @@ fn verb(
         "VariableShowStmt" | "ClosePortalStmt" | "NotifyStmt" | "CheckPointStmt" | "ConstraintsSetStmt" => {
             (Utility, Kind::Plain, false)
         }
-        "CreateStmt" | "CreateTableAsStmt" | "ViewStmt" if found.temporary => (Utility, Kind::SessionBound, true),
+        _ if found.temporary => (Utility, Kind::SessionBound, true),
         _ => (Utility, Kind::Plain, true),
     }
 }
@@ -304,7 +323,7 @@ fn text_names_snapshot(body: &Value) -> bool {
 
 fn tables(node: &str, body: &Value, found: &Found, writes: bool, lexed: &Lexed<'_>) -> TableTemplates {
     let dml = matches!(node, "SelectStmt" | "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt" | "CopyStmt");
-    let calls_unknown = found.functions.iter().any(|f| !READONLY_FUNCTIONS.contains(f.as_str()));
+    let calls_unknown = found.functions.iter().any(|f| !changes_nothing(f));
     if !writes && !dml {
         return TableTemplates::Tables(Vec::new());
     }
@@ -317,12 +336,7 @@ fn tables(node: &str, body: &Value, found: &Found, writes: bool, lexed: &Lexed<'
     }
     let alone = found.mentions == 1 && matches!(node, "SelectStmt" | "UpdateStmt" | "DeleteStmt");
     let key = alone.then(|| tree::row_key(body)).flatten().and_then(|(column, source)| {
-        let source = match source {
-            ValueSource::Parameter { index } => KeySource::Parameter(index),
-            ValueSource::Constant { offset } => {
-                KeySource::Literal(lexed.literals.iter().position(|literal| literal.offset == offset)?)
-            }
-        };
+        let source = key_source(source, lexed)?;
         Some((Arc::from(column), source))
     });
     // A change of one table inside a larger statement: any of its tables may be the one.
@@ -333,4 +347,14 @@ fn tables(node: &str, body: &Value, found: &Found, writes: bool, lexed: &Lexed<'
             .map(|table| TableTemplate { table: table.as_str().into(), key: key.clone(), writes })
             .collect(),
     )
+}
+
+/// The same source, as it is found in each text of the template.
+pub(super) fn key_source(source: ValueSource, lexed: &Lexed<'_>) -> Option<KeySource> {
+    match source {
+        ValueSource::Parameter { index } => Some(KeySource::Parameter(index)),
+        ValueSource::Constant { offset } => {
+            lexed.literals.iter().position(|literal| literal.offset == offset).map(KeySource::Literal)
+        }
+    }
 }

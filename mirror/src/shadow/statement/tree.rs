@@ -27,8 +27,21 @@ pub struct Found {
     pub into: bool,
     /// CURRENT_TIMESTAMP and its like.
     pub clock: bool,
-    /// A temporary table is made.
+    /// Something temporary is made, or named by its schema.
     pub temporary: bool,
+    /// Calls of `set_config`.
+    pub settings: Vec<Setting>,
+}
+
+/// A call of `set_config`.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// Where the variable's name comes from.
+    pub name: Option<ValueSource>,
+    /// Whether it ends with the transaction, if the text says so.
+    pub local: Option<bool>,
+    /// What occurs in its arguments.
+    pub arguments: Found,
 }
 
 /// Looks through a tree.
@@ -74,12 +87,16 @@ fn walk(value: &Value, found: &mut Found, names: &mut Names) {
         Value::Object(fields) => {
             if let Some(name) = fields.get("funcname").and_then(last_string) {
                 found.functions.push(name.to_owned());
+                if name == "set_config" {
+                    found.settings.push(setting(fields.get("args").unwrap_or(&Value::Null)));
+                }
             }
             if let Some(name) = fields.get("relname").and_then(Value::as_str) {
                 let schema = fields.get("schemaname").and_then(Value::as_str).unwrap_or_default();
                 names.relation(name, !schema.is_empty());
                 found.catalogs |= name.starts_with("pg_") || schema == "information_schema";
                 found.temporary |= fields.get("relpersistence").and_then(Value::as_str) == Some("t");
+                found.temporary |= schema.starts_with("pg_temp");
             }
             found.limits += usize::from(limited(fields));
             let cte = fields.get("ctename").and_then(Value::as_str);
@@ -99,6 +116,11 @@ fn walk(value: &Value, found: &mut Found, names: &mut Names) {
                     "LockingClause" => found.locks = true,
                     "into_clause" if !field.is_null() => found.into = true,
                     "SqlvalueFunction" => found.clock = true,
+                    // A part of a name: of a function, a type.
+                    "String" => {
+                        let part = field.get("sval").and_then(Value::as_str).unwrap_or_default();
+                        found.temporary |= part.starts_with("pg_temp");
+                    }
                     _ => {}
                 }
                 walk(field, found, names);
@@ -109,6 +131,11 @@ fn walk(value: &Value, found: &mut Found, names: &mut Names) {
         }
         _ => {}
     }
+}
+
+fn setting(arguments: &Value) -> Setting {
+    let local = arguments.pointer("/2/node/AConst/val/Boolval/boolval").and_then(Value::as_bool);
+    Setting { name: arguments.get(0).and_then(value_source), local, arguments: find(arguments) }
 }
 
 /// Whether a query itself leaves some of its rows out.
@@ -170,11 +197,15 @@ fn equality(condition: &Value) -> Option<(String, ValueSource)> {
 
 fn one_way(column: &Value, value: &Value) -> Option<(String, ValueSource)> {
     let name = last_string(column.pointer("/node/ColumnRef/fields")?)?.to_owned();
+    Some((name, value_source(value)?))
+}
+
+fn value_source(value: &Value) -> Option<ValueSource> {
     let value = value.pointer("/node/TypeCast/arg").unwrap_or(value);
     if let Some(number) = value.pointer("/node/ParamRef/number").and_then(Value::as_u64) {
-        return Some((name, ValueSource::Parameter { index: usize::try_from(number.checked_sub(1)?).ok()? }));
+        return Some(ValueSource::Parameter { index: usize::try_from(number.checked_sub(1)?).ok()? });
     }
     let constant = value.pointer("/node/AConst")?;
     let offset = usize::try_from(constant.get("location")?.as_i64()?).ok()?;
-    Some((name, ValueSource::Constant { offset }))
+    Some(ValueSource::Constant { offset })
 }

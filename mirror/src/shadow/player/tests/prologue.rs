@@ -51,3 +51,13 @@ async fn a_prologue_that_fails_is_no_session() {
         assert!(matches!(player, Err(PlayError::Prologue(_))), "{player:?}");
     }
 }
+
+#[tokio::test]
+async fn an_unnamed_statement_that_nobody_may_want_any_more_may_fail() {
+    let parse = [message(b'P', b"\0insert into gone values ($1)\0\0\0"), encode::SYNC.to_vec()].concat();
+    let (_, player) = opened(vec![parse], &[(b"!42P01", b"I")]).await;
+    player.unwrap();
+    let named = [message(b'P', b"s1\0insert into gone values ($1)\0\0\0"), encode::SYNC.to_vec()].concat();
+    let (_, player) = opened(vec![named], &[(b"!42P01", b"I")]).await;
+    assert!(matches!(player, Err(PlayError::Prologue(_))));
+}

@@ -66,6 +66,58 @@ fn what_acts_outside_the_arm_is_not_played() {
 }
 
 #[test]
+fn what_stays_in_the_session_is_known() {
+    for (sql, kind, writes) in [
+        ("set search_path = a", "set", false),
+        ("reset search_path", "set", false),
+        ("set role writer", "set", false),
+        ("reset all", "state", false),
+        ("set session characteristics as transaction read only", "state", false),
+        ("listen a", "state", false),
+        ("set local search_path = a", "plain", false),
+        ("set transaction read only", "plain", false),
+        ("select set_config('a.b', 'c', false)", "set", false),
+        ("select set_config('a.b', 'c', false), now()", "set", false),
+        ("select set_config('a.b', $1, false), set_config('a.c', $2, false)", "state", false),
+        ("select set_config(e ->> 'k', e ->> 'v', false) from json_array_elements($1) e", "state", false),
+        ("select set_config('a.b', 'c', true)", "plain", false),
+        ("select set_config('a.b', 'c', $1)", "state", false),
+        ("select set_config($1, $2, false)", "set", false),
+        ("select set_config('a.b', now()::text, false)", "bound", false),
+        ("select set_config('a.b', current_setting('a.b') || 'c', false)", "bound", false),
+        ("select set_config('a.b', c, false) from t", "bound", false),
+        ("select set_config('a.b', my_function(), false)", "bound", true),
+        ("update t set a = set_config('a.b', 'c', false)", "bound", true),
+        ("select pg_try_advisory_lock_shared(1)", "locked", true),
+        ("insert into t select pg_advisory_lock(1)", "locked", true),
+        ("select pg_advisory_xact_lock(1)", "plain", true),
+        ("create temp table t (a int)", "bound", true),
+        ("create temp table t as select 1", "bound", true),
+        ("create temp view v as select 1", "bound", true),
+        ("create temp sequence s", "bound", true),
+        ("create table pg_temp.t (a int)", "bound", true),
+        ("create table pg_temp.t as select 1", "bound", true),
+        ("create function pg_temp.f() returns int language sql as 'select 1'", "bound", true),
+        ("create type pg_temp.c as (a int)", "bound", true),
+        ("create table t (a int)", "plain", true),
+        ("comment on table t is 'pg_temp'", "plain", true),
+    ] {
+        let (_, statement) = one(sql);
+        let is = match statement.kind {
+            Kind::Plain => "plain",
+            Kind::Sets(_) => "set",
+            Kind::SessionState => "state",
+            Kind::SessionBound => "bound",
+            Kind::SessionLocked => "locked",
+            _ => "other",
+        };
+        assert_eq!((is, statement.writes), (kind, writes), "{sql}");
+        let anything = statement.tables == TableTemplates::Anything;
+        assert!(writes || !anything, "{sql} touches nothing that it could write");
+    }
+}
+
+#[test]
 fn rows_picked_by_equality_are_known_by_their_value() {
     let rows = |sql: &str, values: Option<&[u8]>| {
         let (analysed, statement) = one(sql);

@@ -1,0 +1,254 @@
+//! What a request will execute, what that touches, and what it means for the session. Read from its text alone: what
+//! comes of it is not known yet.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use understudy_crds::{condition::SkipReason, experiment::StatementClass};
+
+use super::SessionBook;
+use crate::{
+    capture::exchange::Exchange,
+    shadow::{
+        entry::PlannedStatement,
+        prologue::{Change, Settled, State, Unnamed},
+        statement::{
+            catalog::{self, Analysed, Catalog},
+            footprint::{Footprint, KeyValue},
+            template::{Kind, Statement, Variable},
+        },
+    },
+    wire::{
+        frame,
+        frontend::{self, Request},
+    },
+};
+
+/// What an exchange is, as far as its request tells.
+#[derive(Debug)]
+pub struct Plan {
+    /// Its statements.
+    pub statements: Vec<PlannedStatement>,
+    /// It may write or lock.
+    pub writes: bool,
+    /// What it touches.
+    pub touches: Footprint,
+    /// What becomes visible when it ends.
+    pub publishes: Footprint,
+    /// Why it is not played.
+    pub skip: Option<SkipReason>,
+    /// What it means for the prologue.
+    pub settled: Settled,
+}
+
+/// What is known of the open transaction.
+#[derive(Debug, Default)]
+pub(super) struct OpenTransaction {
+    pub open: bool,
+    wrote: bool,
+    touched: Option<Footprint>,
+}
+
+/// One execution of a statement.
+#[derive(Debug, Clone)]
+pub(super) struct Executed {
+    statement: Statement,
+    touches: Footprint,
+    /// The variable that it sets, where it is one that is known.
+    sets: Option<Variable>,
+}
+
+impl Executed {
+    fn unknown() -> Self {
+        Self { statement: Statement::unknown(), touches: Footprint::Anything, sets: None }
+    }
+
+    fn of(statement: &Statement, literals: &[Option<KeyValue>], values: Option<&[u8]>) -> Self {
+        Self {
+            statement: statement.clone(),
+            touches: catalog::footprint(statement, literals, values),
+            sets: catalog::variable(statement, literals, values),
+        }
+    }
+
+    fn all(analysed: &Analysed, values: Option<&[u8]>) -> Vec<Self> {
+        analysed.template.statements.iter().map(|s| Self::of(s, &analysed.literals, values)).collect()
+    }
+}
+
+impl SessionBook {
+    /// Reads a request: what will be executed, and what that touches.
+    pub fn plan(&mut self, exchange: &Exchange, catalog: &mut Catalog) -> Plan {
+        let mut plan = Plan {
+            statements: Vec::new(),
+            writes: false,
+            touches: Footprint::NOTHING,
+            publishes: Footprint::NOTHING,
+            skip: None,
+            settled: Settled::default(),
+        };
+        let mut parses = 0;
+        for message in frame::messages(&exchange.request) {
+            let settled = &mut plan.settled;
+            match frontend::request(message.tag, message.payload) {
+                Request::Query(sql) => {
+                    settled.unnamed = Unnamed::Gone;
+                    for executed in Executed::all(&catalog.analyse(sql), None) {
+                        self.execute(&executed, &mut plan);
+                    }
+                }
+                Request::Parse { statement, sql } => {
+                    let parse = exchange.request.slice_ref(message.bytes);
+                    let name = Bytes::copy_from_slice(statement);
+                    if statement.is_empty() {
+                        settled.unnamed = Unnamed::Made { parse, parses };
+                    } else {
+                        settled.statements.push(Change::Prepare { name: name.clone(), parse, parses });
+                    }
+                    parses += 1;
+                    self.prepared.insert(name, catalog.analyse(sql));
+                }
+                Request::Bind { portal, statement, values } => {
+                    if statement.is_empty() {
+                        match settled.unnamed {
+                            Unnamed::Untouched => settled.borrows = true,
+                            Unnamed::Made { .. } | Unnamed::Gone => settled.unnamed = Unnamed::Gone,
+                        }
+                    }
+                    let bound = self.bind(statement, values);
+                    self.portals.insert(Bytes::copy_from_slice(portal), bound);
+                }
+                // Without its Bind it is a cursor that SQL declared, perhaps.
+                Request::Execute { portal } => match self.portals.get(portal).cloned() {
+                    Some(bound) => {
+                        for executed in &bound {
+                            self.execute(executed, &mut plan);
+                        }
+                    }
+                    None => self.execute(&Executed::unknown(), &mut plan),
+                },
+                Request::CloseStatement(name) => {
+                    self.prepared.remove(name);
+                    if name.is_empty() {
+                        settled.unnamed = Unnamed::Gone;
+                    } else {
+                        let executes = plan.statements.len();
+                        settled.statements.push(Change::Close { name: Bytes::copy_from_slice(name), executes });
+                    }
+                }
+                Request::ClosePortal(name) => {
+                    self.portals.remove(name);
+                }
+                Request::FunctionCall => self.execute(&Executed::unknown(), &mut plan),
+                Request::Other => {}
+            }
+        }
+        plan
+    }
+
+    /// What a portal executes. SQL's PREPARE and the protocol's Parse share their names.
+    fn bind(&self, statement: &[u8], values: &[u8]) -> Vec<Executed> {
+        if let Some(analysed) = self.prepared.get(statement) {
+            return Executed::all(analysed, Some(values));
+        }
+        let by_sql = std::str::from_utf8(statement).ok().and_then(|name| self.sql_prepared.get(name));
+        vec![by_sql.map_or_else(Executed::unknown, |inner| Executed::of(inner, &[], Some(values)))]
+    }
+
+    /// Plans one statement. EXECUTE is to the session what it executes.
+    fn execute(&mut self, executed: &Executed, plan: &mut Plan) {
+        plan.touches.merge(&executed.touches);
+        let inner = match &executed.statement.kind {
+            Kind::ExecutePrepared(name) => self.sql_prepared.get(name).map(|inner| Executed::of(inner, &[], None)),
+            _ => None,
+        };
+        self.step(inner.as_ref().unwrap_or(executed), plan);
+    }
+
+    /// One statement's effect on the transaction and the session.
+    fn step(&mut self, executed: &Executed, plan: &mut Plan) {
+        let Executed { statement, touches, sets } = executed;
+        let publishes = &mut plan.publishes;
+        let (mut class, mut writes) = (statement.class, statement.writes);
+        match &statement.kind {
+            Kind::Begin => self.transaction.open = true,
+            Kind::Commit => {
+                let OpenTransaction { open: _, wrote, touched } = std::mem::take(&mut self.transaction);
+                writes = wrote;
+                if wrote {
+                    publishes.merge(&touched.unwrap_or(Footprint::NOTHING).writes());
+                } else {
+                    class = StatementClass::Utility;
+                }
+            }
+            Kind::Rollback => self.transaction = OpenTransaction::default(),
+            Kind::Prepare(name, inner) => {
+                self.sql_prepared.insert(Arc::clone(name), (**inner).clone());
+            }
+            _ => self.touched(touches, statement.writes, publishes),
+        }
+        self.take_away(&statement.kind);
+        let Statement { fingerprint, answer, .. } = *statement;
+        plan.statements.push(PlannedStatement { class, fingerprint, answer });
+        plan.writes |= writes;
+        plan.skip = plan.skip.or(statement.skip);
+        let executes = plan.statements.len();
+        settle(&mut plan.settled, statement, sets.as_ref(), executes);
+    }
+
+    /// What DEALLOCATE and DISCARD ALL take away.
+    fn take_away(&mut self, kind: &Kind) {
+        match kind {
+            Kind::Deallocate(Some(name)) => {
+                self.sql_prepared.remove(name);
+                self.prepared.remove(name.as_bytes());
+            }
+            Kind::Deallocate(None) => {
+                self.prepared.clear();
+                self.sql_prepared.clear();
+            }
+            Kind::DiscardAll => {
+                self.prepared.clear();
+                self.sql_prepared.clear();
+                self.portals.clear();
+            }
+            _ => {}
+        }
+    }
+
+    fn touched(&mut self, footprint: &Footprint, writes: bool, publishes: &mut Footprint) {
+        if !writes {
+            return;
+        }
+        if self.transaction.open {
+            self.transaction.wrote = true;
+            self.transaction.touched.get_or_insert(Footprint::NOTHING).merge(footprint);
+        } else {
+            publishes.merge(&footprint.writes());
+        }
+    }
+}
+
+/// What a statement, the `executes`th of its exchange, means for the prologue.
+fn settle(settled: &mut Settled, statement: &Statement, sets: Option<&Variable>, executes: usize) {
+    let other = State::Other { prepares: false };
+    let state = match &statement.kind {
+        Kind::Sets(_) => sets.cloned().map_or(other, State::Sets),
+        Kind::SessionState => other,
+        Kind::Prepare(name, _) => State::Prepares(Arc::clone(name)),
+        Kind::Deallocate(Some(name)) => State::Deallocates(Arc::clone(name)),
+        Kind::Deallocate(None) => {
+            settled.statements.push(Change::CloseAll { executes });
+            other
+        }
+        _ => State::Nothing,
+    };
+    settled.state.add(state);
+    settled.discards |= matches!(statement.kind, Kind::DiscardAll);
+    settled.bound |= matches!(statement.kind, Kind::SessionBound);
+    settled.locks |= matches!(statement.kind, Kind::SessionLocked);
+    settled.commits |= matches!(statement.kind, Kind::Commit);
+    settled.rolls_back |= matches!(statement.kind, Kind::Rollback);
+    settled.rolls_back_to |= matches!(statement.kind, Kind::RollbackTo);
+    settled.writes |= statement.writes && !matches!(statement.kind, Kind::Commit | Kind::Unlocks);
+}
