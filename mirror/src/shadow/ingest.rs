@@ -34,8 +34,10 @@ use crate::{
 /// How often the tap is emptied: nobody wakes this thread for a message. Arms live a second behind, so what
 /// waits here delays nothing, and a wake-up costs production's cores more than what it finds.
 const TICK: Duration = Duration::from_millis(5);
-/// An arm that is let go of gives its memory back within this time; until then no other is blamed, ns.
+/// What is let go of gives its memory back within this time; until then nothing else is, ns.
 const RELIEF_NS: u64 = 1_000_000_000;
+/// An open transaction that takes less is none of those that fill the memory, bytes.
+const LARGE_BYTES: usize = 1 << 20;
 
 /// What the control plane asks of the ingest.
 #[derive(Debug)]
@@ -299,20 +301,46 @@ impl<'a> Ingest<'a> {
             && self.relieved_ns.is_none_or(|at_ns| now_ns() >= at_ns.saturating_add(RELIEF_NS))
         {
             self.relieved_ns = Some(now_ns());
-            if self.arms.is_empty() {
-                // Nobody but a cut that is being made keeps so much. Production's memory goes first.
-                self.retain_from_ns = None;
-                self.gave_up = true;
-                self.waiting_cut = None;
-                self.books.retain(|_, book| !book.closed);
-                self.books.values_mut().for_each(|book| book.settle(None));
-                return;
-            }
-            // The arm that is furthest behind holds the most.
-            if let Some(slowest) = self.arms.iter().max_by_key(|arm| arm.lag().exchanges) {
-                slowest.lose(&self.shared.log.too_far_behind());
-            }
+            self.relieve();
         }
+    }
+
+    /// Gives memory back: of what is kept for arms to come first, then that of an arm.
+    fn relieve(&mut self) {
+        if self.arms.is_empty() {
+            // Nobody but a cut that is being made keeps so much. Production's memory goes first.
+            self.retain_from_ns = None;
+            self.gave_up = true;
+            self.waiting_cut = None;
+            self.books.retain(|_, book| !book.closed);
+            self.books.values_mut().for_each(|book| book.settle(None));
+        }
+        // The arm that is furthest behind holds the most.
+        if !self.shed_books()
+            && let Some(slowest) = self.arms.iter().max_by_key(|arm| arm.lag().exchanges)
+        {
+            slowest.lose(&self.shared.log.too_far_behind());
+        }
+    }
+
+    /// Lets go of the largest open transactions, as many as it takes: arms that come later can't take their sessions
+    /// over, those that are there miss nothing. Whether there were any.
+    fn shed_books(&mut self) -> bool {
+        let budget = self.shared.log.budget();
+        let mut excess = budget.used_bytes().saturating_sub(budget.limit_bytes);
+        let mut large: Vec<_> = self.books.values_mut().filter(|book| book.kept_bytes() > LARGE_BYTES).collect();
+        large.sort_unstable_by_key(|book| std::cmp::Reverse(book.kept_bytes()));
+        let mut shed = false;
+        for book in large {
+            if excess == 0 {
+                break;
+            }
+            tracing::debug!(session = book.info.id.0, bytes = book.kept_bytes(), "open transaction let go of");
+            excess = excess.saturating_sub(book.kept_bytes());
+            book.shed();
+            shed = true;
+        }
+        shed
     }
 }
 

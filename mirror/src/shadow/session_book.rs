@@ -93,6 +93,13 @@ impl SessionBook {
     /// An outcome is known: the transaction is as the server says it is.
     pub fn ended(&mut self, entry: &Entry) {
         let Some(outcome) = entry.outcome() else { return };
+        // The data of a COPY comes after the request. What had ended before that was told may have been settled.
+        if let Ok(index) = self.recent.binary_search_by_key(&entry.id, |kept| kept.entry.id)
+            && let Some(kept) = self.recent.get_mut(index)
+        {
+            kept.bytes += outcome.kept_bytes();
+            self.recent_bytes += outcome.kept_bytes();
+        }
         if self.last_begun == Some(entry.id) {
             if outcome.after.in_block() {
                 self.transaction.open = true;
@@ -117,6 +124,7 @@ impl SessionBook {
             self.in_block = 0;
             self.prologue.settle(&unit);
         }
+        self.limit();
     }
 
     /// No more is kept than is allowed; of an overgrown transaction nothing.
@@ -127,7 +135,7 @@ impl SessionBook {
     }
 
     /// Lets go of everything it keeps. A cut that would need it is told that the session can't be taken over.
-    fn shed(&mut self) {
+    pub fn shed(&mut self) {
         let ended = |kept: &Kept| kept.entry.outcome().filter(|o| !o.after.in_block()).map(|o| o.ended_ns);
         match self.recent.back().map(ended) {
             None => {}
@@ -181,6 +189,11 @@ impl SessionBook {
     /// Entries kept.
     pub fn kept(&self) -> usize {
         self.recent.len()
+    }
+
+    /// What they take, bytes.
+    pub fn kept_bytes(&self) -> usize {
+        self.recent_bytes
     }
 }
 

@@ -137,3 +137,48 @@ fn one_arm_at_a_time_is_let_go_of_for_want_of_memory() {
     assert_eq!(arms.iter().filter(|arm| arm.state().0 == ArmState::Lost).count(), 1);
     drop(held);
 }
+
+/// An open transaction with so much COPY data, that nobody but its book keeps.
+fn open_copy(ingest: &mut Ingest<'_>, session: u64, bytes: usize) {
+    ingest.event(opened(session));
+    let exchange = exchange(session, 0, 10, "copy t from stdin");
+    ingest.event(Event::Begun(Arc::clone(&exchange)));
+    let outcome = Outcome {
+        ended_ns: 20,
+        copy_in: Bytes::from(vec![0; bytes]),
+        after: crate::wire::backend::TransactionStatus::InTransaction,
+        ..Outcome::default()
+    };
+    exchange.outcome.set(outcome).unwrap();
+    ingest.event(Event::Ended(exchange));
+    ingest.known(1000);
+}
+
+#[test]
+fn the_largest_open_transactions_are_let_go_of_before_an_arm_is() {
+    let shared = shared(10 << 20);
+    let tap = Tap::new(1, 1 << 20);
+    let mut ingest = Ingest::new(&shared);
+    let arm = ArmShared::new("baseline", ArmRole::Baseline, 0);
+    for (session, bytes) in [(1, 2 << 20), (2, 7 << 20), (3, 3 << 20)] {
+        open_copy(&mut ingest, session, bytes);
+    }
+    ingest.arms.push(Arc::clone(&arm));
+    assert!(shared.log.budget().is_exceeded());
+    ingest.police(&tap);
+    assert!(!shared.log.budget().is_exceeded() && arm.is_alive());
+    ingest.arms.clear();
+    let seeds = cut(&mut ingest, 100, 110).unwrap();
+    let bound: Vec<u64> = seeds.iter().filter(|seed| seed.bound).map(|seed| seed.info.id.0).collect();
+    assert_eq!(bound, [2], "one was enough, and an arm that comes now knows that it misses it");
+}
+
+#[test]
+fn open_transactions_give_way_where_there_is_no_arm_yet() {
+    let shared = shared(10 << 20);
+    let tap = Tap::new(1, 1 << 20);
+    let mut ingest = Ingest::new(&shared);
+    open_copy(&mut ingest, 1, 11 << 20);
+    ingest.police(&tap);
+    assert!(!shared.log.budget().is_exceeded());
+}

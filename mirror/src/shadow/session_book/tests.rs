@@ -288,6 +288,7 @@ fn what_was_looked_at_in_a_long_transaction_is_not_looked_at_again() {
     assert_eq!((session.book.in_block, session.book.kept()), (0, 0));
 }
 
+mod memory;
 mod rebuilt;
 
 #[test]
