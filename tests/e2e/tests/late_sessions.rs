@@ -11,8 +11,10 @@ use understudy_e2e::{
     application::connect,
     child::{Running, run, understudy_once},
     experiment::{Desk, manifest, report},
+    raw::Raw,
     tables::{self, Rows, digests},
     turn::take_turn,
+    wire,
 };
 use understudy_harness::{Cluster, wait_until};
 
@@ -68,6 +70,53 @@ async fn what_a_session_holds_is_made_again_on_the_arms() {
     }
     understudy_once(["halt", "--out", out.to_str().expect("a path")]).await.expect_code(0);
     running.ended_within(LIMIT).await.expect_code(0);
+}
+
+/// What some drivers do that the one used elsewhere here does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_drivers_send_in_parts_is_whole_on_the_arms() {
+    let _turn = take_turn().await;
+    let worker = Cluster::start().await;
+    let direct = worker.connect().await;
+    direct.batch_execute(TABLES).await.expect("tables");
+    let desk = Desk::new();
+    let out = desk.out("parts");
+    let mut running = run(&desk.write("parts.yaml", &manifest("parts", worker.port(), SPEC)), &out, &[]);
+    let through = running.mirror().await;
+    // pgjdbc without autocommit: BEGIN goes along with what is set, COMMIT comes by itself.
+    let mut setting = Raw::login(through).await;
+    let set = [wire::execute("BEGIN", &[]), wire::execute("SET search_path = app", &[]), wire::sync()].concat();
+    ask(&mut setting, &set).await;
+    ask(&mut setting, &[wire::execute("COMMIT", &[]), wire::sync()].concat()).await;
+    // lib/pq: a statement is prepared without a name, and bound by the next request.
+    let mut binding = Raw::login(through).await;
+    let insert = wire::message(b'P', b"\0INSERT INTO app.noted VALUES (2)\0\0\0");
+    ask(&mut binding, &[insert, wire::sync()].concat()).await;
+    expect_no_arms_yet(&mut running).await;
+    let status = running.status_until("observing", LIMIT, |s| s.phase == Phase::Observing).await;
+    ask(&mut setting, &wire::query("INSERT INTO noted VALUES (1)")).await;
+    let bind = [wire::message(b'B', &[0; 8]), wire::message(b'E', &[0; 5]), wire::sync()].concat();
+    ask(&mut binding, &bind).await;
+    let wanted = digests(&direct, &ROWS).await;
+    assert_eq!(wanted[0].1, 2);
+    let level = |s: &ShadowExperimentStatus| s.arms.iter().all(|arm| arm.exchanges.played >= 2);
+    for arm in running.status_until("level", LIMIT, level).await.arms {
+        assert_eq!((arm.state, arm.exchanges.lost), (ArmState::Live, 0), "{arm:#?}");
+        assert!(arm.divergence.values().all(|n| *n == 0), "{arm:#?}");
+    }
+    for arm in &status.arms {
+        let looker = tables::connect(arm.endpoint.as_deref().expect("its endpoint")).await;
+        wait_until("the arm has what was written", || async { digests(&looker, &ROWS).await == wanted }).await;
+    }
+    understudy_once(["halt", "--out", out.to_str().expect("a path")]).await.expect_code(0);
+    running.ended_within(LIMIT).await.expect_code(0);
+}
+
+/// Asks for something that succeeds.
+async fn ask(raw: &mut Raw, request: &[u8]) {
+    raw.send(request).await;
+    let answer = raw.heard(b'Z').await;
+    assert!(answer.iter().all(|(kind, _)| *kind != b'E'), "{answer:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
