@@ -61,12 +61,12 @@ pub fn template(data: &[u8]) {
 
 /// All that decides whether, when and beside what a statement is played.
 fn meaning(statement: &Statement) -> String {
-    let Statement { class, kind, writes, answer, skip, tables, fingerprint: _, text: _ } = statement;
+    let Statement { class, kind, writes, answer, skip, changes, tables, fingerprint: _, text: _ } = statement;
     let kind = match kind {
         Kind::Prepare(name, inner) => format!("prepare {name} {}", meaning(inner)),
         other => format!("{other:?}"),
     };
-    format!("{class:?} {kind} {writes} {answer:?} {skip:?} {tables:?}")
+    format!("{class:?} {kind} {writes} {answer:?} {skip:?} {changes} {tables:?}")
 }
 
 fn sensible(statement: &Statement, literals: usize) {

@@ -36,7 +36,7 @@ pub struct Entry {
     /// What becomes visible to others when it ends.
     pub publishes: Footprint,
     /// Why it is not played, if it is not.
-    pub skip: Option<SkipReason>,
+    pub skip: Option<Skip>,
     /// On production it overlapped something that changed what it reads.
     pub overlapped: AtomicBool,
     /// What it takes of the memory budget.
@@ -55,6 +55,15 @@ pub struct PlannedStatement {
     pub fingerprint: Fingerprint,
     /// How its rows are compared.
     pub answer: Answer,
+}
+
+/// An exchange is not played, on any arm. Stands in the traffic log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skip {
+    /// Why.
+    pub reason: SkipReason,
+    /// Something in it changes data or objects: an arm that does not play it has others from then on.
+    pub changes: bool,
 }
 
 /// Whether two servers with the same data give the same rows. Stands in the traffic log by its place here.

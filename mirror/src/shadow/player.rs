@@ -177,12 +177,20 @@ impl Player {
         Ok(played)
     }
 
-    /// Brings the transaction to where production's is: a transaction that failed there must not be
-    /// committed here. Whether anything had to be done.
+    /// Brings the transaction to where production's is: a transaction that failed there must not be committed here,
+    /// and what stands in one there must not be committed by itself. Whether anything had to be done.
     pub async fn align(&mut self, production: TransactionStatus) -> Result<bool, PlayError> {
         match (production, self.tracker.status()) {
             (TransactionStatus::Failed, TransactionStatus::InTransaction) => {
                 self.fail().await?;
+                Ok(true)
+            }
+            // What began it was not played.
+            (status, TransactionStatus::Idle) if status.in_block() => {
+                self.command("BEGIN").await?;
+                if status == TransactionStatus::Failed {
+                    self.fail().await?;
+                }
                 Ok(true)
             }
             (TransactionStatus::Idle, status) if status.in_block() => {

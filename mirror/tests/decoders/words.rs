@@ -144,7 +144,7 @@ pub fn login() -> impl Strategy<Value = Vec<u8>> {
 
 /// Events of the traffic log: one of each kind as the format writes them, in any order.
 pub fn records() -> impl Strategy<Value = Vec<u8>> {
-    let text = include_str!("../../src/shadow/log/record/version_2.txt");
+    let text = include_str!("../../src/shadow/log/record/version_3.txt");
     let bytes = |line: &str| -> Vec<u8> {
         let digits = line.as_bytes().chunks(2).map(|two| std::str::from_utf8(two).unwrap_or_default());
         digits.filter_map(|two| u8::from_str_radix(two, 16).ok()).collect()
@@ -156,7 +156,7 @@ pub fn records() -> impl Strategy<Value = Vec<u8>> {
 /// A segment of the traffic log with a few frames.
 pub fn segment() -> impl Strategy<Value = Vec<u8>> {
     vec((any::<u64>(), any::<u32>(), records()), 0..4).prop_map(|frames| {
-        let header = [&b"USTDYLOG"[..], &2_u32.to_le_bytes(), &[0; 4]].concat();
+        let header = [&b"USTDYLOG"[..], &3_u32.to_le_bytes(), &[0; 4]].concat();
         let frame = |(first, events, payload): (u64, u32, Vec<u8>)| {
             let summed = [&first.to_le_bytes()[..], &events.to_le_bytes(), &payload].concat();
             let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);

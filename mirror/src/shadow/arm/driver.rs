@@ -23,7 +23,7 @@ use crate::{
         arm::address::ArmAddress,
         arm_clock::ArmClock,
         compare::compare,
-        entry::Entry,
+        entry::{Entry, Skip},
         log::{LogEvent, Reader},
         measured,
         order::{Action, Order},
@@ -292,13 +292,13 @@ impl Driver {
                     self.shared.count(|c| *c.divergence.entry(DivergenceKind::Order).or_default() += 1);
                 }
                 let session = entry.exchange.session;
-                if let Some(reason) = self.skip_reason(&entry) {
+                if let Some(Skip { reason, changes }) = self.skip(&entry) {
                     self.shared.count(|c| *c.skipped.entry(reason).or_default() += 1);
-                    if reason == SkipReason::UnknownSession && entry.writes {
+                    if reason == SkipReason::UnknownSession && changes {
                         self.shared.lose("a session whose state could not be rebuilt has written");
-                    } else if entry.touches.writes_to_a_table() {
+                    } else if changes {
                         // Loading a table from a server's file, say: the file is production's.
-                        self.shared.lose("a statement that may not be played here has written to a table");
+                        self.shared.lose("something has been changed together with what may not be played here");
                     }
                     more.extend(self.order.finished(session));
                     return;
@@ -318,9 +318,9 @@ impl Driver {
         }
     }
 
-    fn skip_reason(&self, entry: &Entry) -> Option<SkipReason> {
+    fn skip(&self, entry: &Entry) -> Option<Skip> {
         let unknown = self.unplayable.contains(&entry.exchange.session);
-        entry.skip.or(unknown.then_some(SkipReason::UnknownSession))
+        entry.skip.or(unknown.then_some(Skip { reason: SkipReason::UnknownSession, changes: entry.writes }))
     }
 
     fn lost_exchange(&self, why: &str) {

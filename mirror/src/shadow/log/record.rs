@@ -12,13 +12,12 @@ use std::{
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use understudy_crds::condition::SkipReason;
 
 use super::LogEvent;
 use crate::{
     capture::exchange::{Exchange, Outcome, SessionId, SessionInfo},
     shadow::{
-        entry::{Budget, ENTRY_BYTES, Entry, PlannedStatement},
+        entry::{Budget, ENTRY_BYTES, Entry, PlannedStatement, Skip},
         statement::footprint::Footprint,
     },
     wire::startup::Startup,
@@ -61,7 +60,7 @@ pub struct Begun {
     /// What becomes visible when it ends.
     pub publishes: Footprint,
     /// Why it is not played.
-    pub skip: Option<SkipReason>,
+    pub skip: Option<Skip>,
 }
 
 impl Record {

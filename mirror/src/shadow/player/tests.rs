@@ -181,6 +181,32 @@ async fn a_commit_that_failed_for_the_moment_on_production_does_not_commit_on_th
 }
 
 #[tokio::test]
+async fn what_stands_in_a_transaction_whose_beginning_was_not_played_is_played_in_one() {
+    for (status, undone) in [(TransactionStatus::InTransaction, false), (TransactionStatus::Failed, true)] {
+        let (address, serving) = arm(move |mut stream| {
+            let answers = [(&b"BEGIN\0"[..], b"T"), (b"", b"E"), (b"ROLLBACK\0", b"I")];
+            let mut asked = Vec::new();
+            for (answer, status) in answers.into_iter().filter(|(answer, _)| undone || !answer.is_empty()) {
+                asked.push(read_message(&mut stream).1);
+                let said = if answer.is_empty() { message(b'E', b"SERROR\0CP0001\0\0") } else { message(b'C', answer) };
+                stream.write_all(&[said, message(b'Z', status)].concat()).unwrap();
+            }
+            asked
+        });
+        let info = SessionInfo { id: SessionId(1), startup: Startup::default(), backend_pid: 1 };
+        let mut player = Player::open(&address, &info, &[]).await.unwrap();
+        let mut rollback = entry("rollback", Vec::new());
+        let over = Outcome { before: status, ..Outcome::default() };
+        rollback.exchange = Arc::new(Exchange { outcome: OnceLock::from(over), ..exchange("rollback") });
+        let (_, misaligned) = play(&mut player, &rollback).await.unwrap();
+        let asked = serving.join().unwrap();
+        assert_eq!((&asked[0][..], misaligned), (&b"BEGIN\0"[..], false));
+        assert_eq!(asked.iter().any(|sql| sql.starts_with(b"DO ")), undone);
+        assert_eq!(asked.last().unwrap(), b"rollback\0");
+    }
+}
+
+#[tokio::test]
 async fn a_copy_that_production_failed_before_it_had_the_data_comes_to_its_end_on_the_arm() {
     let (address, serving) = arm(|mut stream| {
         let begin = read_message(&mut stream).1;

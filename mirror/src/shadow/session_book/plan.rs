@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use understudy_crds::{condition::SkipReason, experiment::StatementClass};
+use understudy_crds::experiment::StatementClass;
 
 use super::SessionBook;
 use crate::{
     capture::exchange::Exchange,
     shadow::{
-        entry::PlannedStatement,
+        entry::{PlannedStatement, Skip},
         prologue::{Change, Settled, State, Unnamed},
         statement::{
             catalog::{self, Analysed, Catalog},
@@ -36,7 +36,7 @@ pub struct Plan {
     /// What becomes visible when it ends.
     pub publishes: Footprint,
     /// Why it is not played.
-    pub skip: Option<SkipReason>,
+    pub skip: Option<Skip>,
     /// What it means for the prologue.
     pub settled: Settled,
 }
@@ -46,6 +46,8 @@ pub struct Plan {
 pub(super) struct OpenTransaction {
     pub open: bool,
     wrote: bool,
+    /// Beside locks and what is not played.
+    changed: bool,
     touched: Option<Footprint>,
 }
 
@@ -87,14 +89,14 @@ impl SessionBook {
             skip: None,
             settled: Settled::default(),
         };
-        let mut parses = 0;
+        let (mut parses, mut changes) = (0, false);
         for message in frame::messages(&exchange.request) {
             let settled = &mut plan.settled;
             match frontend::request(message.tag, message.payload) {
                 Request::Query(sql) => {
                     settled.unnamed = Unnamed::Gone;
                     for executed in Executed::all(&catalog.analyse(sql), None) {
-                        self.execute(&executed, &mut plan);
+                        self.execute(&executed, &mut plan, &mut changes);
                     }
                 }
                 Request::Parse { statement, sql } => {
@@ -122,10 +124,10 @@ impl SessionBook {
                 Request::Execute { portal } => match self.portals.get(portal).cloned() {
                     Some(bound) => {
                         for executed in &bound {
-                            self.execute(executed, &mut plan);
+                            self.execute(executed, &mut plan, &mut changes);
                         }
                     }
-                    None => self.execute(&Executed::unknown(), &mut plan),
+                    None => self.execute(&Executed::unknown(), &mut plan, &mut changes),
                 },
                 Request::CloseStatement(name) => {
                     self.prepared.remove(name);
@@ -139,9 +141,12 @@ impl SessionBook {
                 Request::ClosePortal(name) => {
                     self.portals.remove(name);
                 }
-                Request::FunctionCall => self.execute(&Executed::unknown(), &mut plan),
+                Request::FunctionCall => self.execute(&Executed::unknown(), &mut plan, &mut changes),
                 Request::Other => {}
             }
+        }
+        if let Some(skip) = &mut plan.skip {
+            skip.changes = changes;
         }
         plan
     }
@@ -156,25 +161,25 @@ impl SessionBook {
     }
 
     /// Plans one statement. EXECUTE is to the session what it executes.
-    fn execute(&mut self, executed: &Executed, plan: &mut Plan) {
+    fn execute(&mut self, executed: &Executed, plan: &mut Plan, changes: &mut bool) {
         plan.touches.merge(&executed.touches);
         let inner = match &executed.statement.kind {
             Kind::ExecutePrepared(name) => self.sql_prepared.get(name).map(|inner| Executed::of(inner, &[], None)),
             _ => None,
         };
-        self.step(inner.as_ref().unwrap_or(executed), plan);
+        self.step(inner.as_ref().unwrap_or(executed), plan, changes);
     }
 
     /// One statement's effect on the transaction and the session.
-    fn step(&mut self, executed: &Executed, plan: &mut Plan) {
+    fn step(&mut self, executed: &Executed, plan: &mut Plan, changes: &mut bool) {
         let Executed { statement, touches, sets } = executed;
         let publishes = &mut plan.publishes;
-        let (mut class, mut writes) = (statement.class, statement.writes);
+        let (mut class, mut writes, mut changed) = (statement.class, statement.writes, statement.changes);
         match &statement.kind {
             Kind::Begin => self.transaction.open = true,
             Kind::Commit => {
-                let OpenTransaction { open: _, wrote, touched } = std::mem::take(&mut self.transaction);
-                writes = wrote;
+                let OpenTransaction { open: _, wrote, changed: did, touched } = std::mem::take(&mut self.transaction);
+                (writes, changed) = (wrote, did);
                 if wrote {
                     publishes.merge(&touched.unwrap_or(Footprint::NOTHING).writes());
                 } else {
@@ -185,13 +190,14 @@ impl SessionBook {
             Kind::Prepare(name, inner) => {
                 self.sql_prepared.insert(Arc::clone(name), (**inner).clone());
             }
-            _ => self.touched(touches, statement.writes, publishes),
+            _ => self.touched(statement, touches, publishes),
         }
         self.take_away(&statement.kind);
         let Statement { fingerprint, answer, .. } = *statement;
         plan.statements.push(PlannedStatement { class, fingerprint, answer });
         plan.writes |= writes;
-        plan.skip = plan.skip.or(statement.skip);
+        *changes |= changed;
+        plan.skip = plan.skip.or(statement.skip.map(|reason| Skip { reason, changes: false }));
         let executes = plan.statements.len();
         settle(&mut plan.settled, statement, sets.as_ref(), executes);
     }
@@ -216,12 +222,13 @@ impl SessionBook {
         }
     }
 
-    fn touched(&mut self, footprint: &Footprint, writes: bool, publishes: &mut Footprint) {
-        if !writes {
+    fn touched(&mut self, statement: &Statement, footprint: &Footprint, publishes: &mut Footprint) {
+        if !statement.writes {
             return;
         }
         if self.transaction.open {
             self.transaction.wrote = true;
+            self.transaction.changed |= statement.changes;
             self.transaction.touched.get_or_insert(Footprint::NOTHING).merge(footprint);
         } else {
             publishes.merge(&footprint.writes());

@@ -178,6 +178,28 @@ fn what_is_not_known_is_taken_to_write_anything() {
 }
 
 #[test]
+fn what_is_changed_together_with_what_is_not_played_is_known() {
+    for (before, sql, changes) in [
+        ("", "select pg_terminate_backend(7)", false),
+        ("", "begin; select pg_terminate_backend(7)", false),
+        ("", "begin; select pg_terminate_backend(7); commit", false),
+        ("begin; select a from t for update", "select pg_terminate_backend(7); commit", false),
+        ("", "update t set a = 1; select pg_terminate_backend(7)", true),
+        ("", "select pg_terminate_backend(7); select my_function()", true),
+        ("", "select pg_terminate_backend(7); select a from t", false),
+        ("begin", "select pg_terminate_backend(7); commit", false),
+        ("begin; update t set a = 1", "select pg_terminate_backend(7); commit", true),
+        ("prepare p as select pg_terminate_backend($1)", "execute p(7)", false),
+        ("prepare p as update t set a = http_get($1)", "execute p('x')", true),
+    ] {
+        let mut session = Session::new();
+        session.query(before, if before.starts_with("begin") { InTransaction } else { Idle });
+        let skip = session.begin(encode::query(sql)).skip;
+        assert_eq!(skip.map(|skip| skip.changes), Some(changes), "{before}: {sql}");
+    }
+}
+
+#[test]
 fn a_commit_publishes_what_its_transaction_wrote_even_in_a_pipeline() {
     let mut session = Session::new();
     let pipeline: Vec<_> =

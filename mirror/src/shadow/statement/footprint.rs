@@ -73,11 +73,6 @@ impl Footprint {
         mine.iter().any(|a| a.rows.is_some() && theirs.iter().any(|b| both(a, b)))
     }
 
-    /// Whether it certainly writes to some table.
-    pub fn writes_to_a_table(&self) -> bool {
-        matches!(self, Self::Tables(tables) if tables.iter().any(|table| table.writes))
-    }
-
     /// Takes in what another statement touches.
     pub fn merge(&mut self, other: &Self) {
         match (&mut *self, other) {
@@ -183,8 +178,6 @@ mod tests {
             assert_eq!(five.locks_a_row_of(&other), other == five, "{other:?}");
             assert_eq!(other.conflicts(&five), expected, "{other:?}");
         }
-        assert!(five.writes_to_a_table() && !table("t", None, false).writes_to_a_table());
-        assert!(!Footprint::Anything.writes_to_a_table(), "nobody knows, so it is not certain");
         assert!(!table("t", None, false).conflicts(&table("t", None, false)), "two reads never conflict");
     }
 }

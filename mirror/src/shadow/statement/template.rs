@@ -44,6 +44,8 @@ pub struct Statement {
     pub answer: Answer,
     /// Why it is not played, if it is not.
     pub skip: Option<SkipReason>,
+    /// Not to play it may leave other data or objects behind than playing it.
+    pub changes: bool,
     /// What it touches.
     pub tables: TableTemplates,
     /// Its identity.
@@ -176,6 +178,7 @@ impl Statement {
 fn empty(template: u64) -> Statement {
     Statement {
         writes: false,
+        changes: false,
         answer: Answer::Definite,
         tables: TableTemplates::Tables(Vec::new()),
         text: "".into(),
@@ -190,6 +193,7 @@ fn unparsable(template: u64) -> Statement {
         writes: true,
         answer: Answer::Volatile,
         skip: None,
+        changes: true,
         tables: TableTemplates::Anything,
         fingerprint: Fingerprint(template),
         text: "(a text that does not parse)".into(),
@@ -207,27 +211,32 @@ fn statement(tree: &Value, text: &str, lexed: &Lexed<'_>) -> Statement {
         .and_then(|node| node.iter().next())
         .map_or(("", &Value::Null), |(name, body)| (name.as_str(), body));
     let calls = |list: &[&str]| found.functions.iter().any(|f| list.contains(&f.as_str()));
-    let calls_unknown = found.functions.iter().any(|f| !changes_nothing(f));
-    let (class, kind, writes) = if node == "PrepareStmt" {
+    let unknown = || found.functions.iter().filter(|f| !changes_nothing(f));
+    let unknown_function = unknown().any(|_| true);
+    // What acts elsewhere changes nothing here, but for a file that becomes a large object.
+    let elsewhere = [&SIDE_EFFECTS[..], &SERVER_IDENTITY].concat();
+    let changes_here = found.changes || unknown().any(|f| f == "lo_import" || !elsewhere.contains(&f.as_str()));
+    let (class, kind, writes, changes) = if node == "PrepareStmt" {
         let name = body.get("name").and_then(Value::as_str).unwrap_or_default();
         let inner = statement(body.get("query").unwrap_or(&Value::Null), text, lexed);
-        (StatementClass::Utility, Kind::Prepare(name.into(), Box::new(inner)), false)
+        (StatementClass::Utility, Kind::Prepare(name.into(), Box::new(inner)), false, false)
     } else {
-        let (class, kind, writes) = verb(node, body, &found, calls_unknown);
+        let query_writes = found.changes || found.locks || unknown_function;
+        let (class, kind, writes) = verb(node, body, &found, query_writes);
+        let (.., changes) = verb(node, body, &found, changes_here);
         let kind = match kind {
             Kind::Plain => session::kind(node, &found, writes, lexed).unwrap_or(Kind::Plain),
             kind => kind,
         };
-        (class, kind, writes)
+        (class, kind, writes, changes)
     };
     let copies_elsewhere = node == "CopyStmt"
         && (body.get("is_program").and_then(Value::as_bool) == Some(true)
             || body.get("filename").and_then(Value::as_str).is_some_and(|f| !f.is_empty()));
-    let skip = if copies_elsewhere
-        || calls(&SIDE_EFFECTS)
-        || matches!(node, "AlterSystemStmt" | "LoadStmt" | "CreateSubscriptionStmt" | "AlterSubscriptionStmt")
-        || matches!(node, "CreatedbStmt" | "DropdbStmt" | "CreateTableSpaceStmt" | "DropTableSpaceStmt")
-    {
+    let of_the_server =
+        matches!(node, "AlterSystemStmt" | "LoadStmt" | "CreateSubscriptionStmt" | "AlterSubscriptionStmt")
+            || matches!(node, "CreatedbStmt" | "DropdbStmt" | "CreateTableSpaceStmt" | "DropTableSpaceStmt");
+    let skip = if copies_elsewhere || calls(&SIDE_EFFECTS) || of_the_server {
         Some(SkipReason::SideEffect)
     } else if calls(&SERVER_IDENTITY) || text_names_snapshot(body) {
         Some(SkipReason::ServerIdentity)
@@ -240,6 +249,7 @@ fn statement(tree: &Value, text: &str, lexed: &Lexed<'_>) -> Statement {
         writes,
         answer: answer(node, body, &found),
         skip,
+        changes: changes && !of_the_server,
         tables: tables(node, body, &found, writes, lexed),
         fingerprint: Fingerprint(fingerprint),
         text: shortened(normalised).into(),
@@ -273,10 +283,9 @@ fn shortened(mut text: String) -> String {
 }
 
 /// What a statement is, by its node: class, kind, and whether it may write.
-fn verb(node: &str, body: &Value, found: &Found, calls_unknown: bool) -> (StatementClass, Kind, bool) {
+fn verb(node: &str, body: &Value, found: &Found, query_writes: bool) -> (StatementClass, Kind, bool) {
     use StatementClass::{Commit, Read, Utility, Write};
     let name = || -> Arc<str> { body.get("name").and_then(Value::as_str).unwrap_or_default().into() };
-    let query_writes = found.changes || found.locks || calls_unknown;
     match node {
         "SelectStmt" if found.into => (Utility, Kind::SessionBound, true),
         "SelectStmt" if !found.settings.is_empty() && found.tables.is_empty() && !query_writes => {

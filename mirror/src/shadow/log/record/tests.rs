@@ -1,6 +1,6 @@
 //! What is written is read again, to the byte as it was when the format got its version.
 
-use understudy_crds::experiment::StatementClass;
+use understudy_crds::{condition::SkipReason, experiment::StatementClass};
 
 use super::*;
 use crate::{
@@ -30,7 +30,7 @@ fn begun() -> Begun {
         writes: true,
         touches,
         publishes: Footprint::Anything,
-        skip: Some(SkipReason::SideEffect),
+        skip: Some(Skip { reason: SkipReason::SideEffect, changes: true }),
     }
 }
 
@@ -65,13 +65,13 @@ fn records() -> Vec<Record> {
 }
 
 #[test]
-fn the_format_is_what_version_2_says() {
+fn the_format_is_what_version_3_says() {
     let hex = |record: &Record| {
         let bytes = record.write(Vec::new()).unwrap();
         bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
     };
     let written: Vec<_> = records().iter().map(hex).collect();
-    let golden = include_str!("version_2.txt");
+    let golden = include_str!("version_3.txt");
     assert_eq!(written.join("\n"), golden.trim_end(), "the format has changed: it needs a new version");
 }
 

@@ -66,6 +66,28 @@ fn what_acts_outside_the_arm_is_not_played() {
 }
 
 #[test]
+fn what_is_not_played_may_change_data_all_the_same() {
+    for (sql, changes) in [
+        ("copy t from '/tmp/x'", true),
+        ("copy t to '/tmp/x'", false),
+        ("copy (delete from t returning a) to '/tmp/x'", true),
+        ("update hooks set r = (select content from http_get(url))", true),
+        ("select content from hooks, http_get(url) for update of hooks", false),
+        ("with d as (delete from t returning pid) select pg_terminate_backend(pid) from d", true),
+        ("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()", false),
+        ("select my_function(), pg_terminate_backend(7)", true),
+        ("select lo_import('/tmp/x')", true),
+        ("create table u as select * from dblink('dbname=x', 'select 1') as t(a int)", true),
+        ("alter system set work_mem = '1MB'", false),
+        ("create database d", false),
+        ("set transaction snapshot '1'", false),
+    ] {
+        let (_, statement) = one(sql);
+        assert_eq!((statement.skip.is_some(), statement.changes), (true, changes), "{sql}");
+    }
+}
+
+#[test]
 fn what_stays_in_the_session_is_known() {
     for (sql, kind, writes) in [
         ("set search_path = a", "set", false),
