@@ -129,6 +129,9 @@ pub struct ProductionStatus {
     /// Statements that are played but not measured: the client sent them before it had the answer to
     /// those before, so their own time can't be told apart.
     pub pipelined: i64,
+    /// Statements that are played but not measured: production took more than ten minutes for each, and nothing that
+    /// began after it could have been looked at before it was done.
+    pub too_long: i64,
     /// What the mirror added at p99 (bytes read until bytes handed on), µs.
     pub overhead_p99_us: i64,
     /// Writes that reached the worker without passing the mirror.

@@ -364,6 +364,7 @@ impl Mirror {
             sessions: to_i64(self.production.sessions.list().len() as u64),
             errors: to_i64(recorder.errors()),
             pipelined: to_i64(recorder.pipelined()),
+            too_long: to_i64(recorder.too_long()),
             overhead_p99_us: to_i64(held_p99_us(&self.production.held_us)),
             leaks: 0,
         };

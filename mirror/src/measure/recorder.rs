@@ -41,6 +41,8 @@ pub enum Excluded {
     Cancelled,
     /// The client sent it before it had the answer to what it sent before.
     Pipelined,
+    /// It took so long that its interval has been taken since.
+    TooLong,
 }
 
 /// Records one side.
@@ -51,6 +53,7 @@ pub struct Recorder {
     totals: BTreeMap<StatementClass, Histogram<u64>>,
     errors: u64,
     pipelined: u64,
+    too_long: u64,
 }
 
 /// When observation began, and how long an interval is.
@@ -93,11 +96,15 @@ impl Recorder {
         }
         self.errors += u64::from(why == Excluded::Failed);
         self.pipelined += u64::from(why == Excluded::Pipelined);
+        self.too_long += u64::from(why == Excluded::TooLong);
+        if why == Excluded::TooLong {
+            return;
+        }
         let Some(interval) = self.interval(begun_ns) else { return };
         match why {
             Excluded::Failed => interval.errors += 1,
             Excluded::Cancelled => interval.cancelled += 1,
-            Excluded::Pipelined => {}
+            Excluded::Pipelined | Excluded::TooLong => {}
         }
     }
 
@@ -125,6 +132,11 @@ impl Recorder {
     /// Statements that were not measured since they were pipelined.
     pub fn pipelined(&self) -> u64 {
         self.pipelined
+    }
+
+    /// Statements that were not measured since they took too long.
+    pub fn too_long(&self) -> u64 {
+        self.too_long
     }
 
     /// The histograms by class since observation began.

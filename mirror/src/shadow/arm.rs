@@ -39,8 +39,8 @@ pub struct ArmShared {
     counts: Mutex<ArmCounts>,
     state: Mutex<(ArmState, Option<String>)>,
     outstanding: AtomicU64,
-    /// When production began the oldest exchange that is not finished here; `u64::MAX`: there is none.
-    oldest_ns: AtomicU64,
+    /// Everything that production was done with by then is finished here, ns; `u64::MAX`: nothing has been told yet.
+    level_ns: AtomicU64,
     /// Everything that production began before is recorded here, ns.
     recorded_until_ns: AtomicU64,
     /// The first interval in which it is measured; `u64::MAX`: it is not measured.
@@ -84,7 +84,7 @@ impl ArmShared {
             counts: Mutex::default(),
             state: Mutex::new((ArmState::Seeding, None)),
             outstanding: AtomicU64::new(0),
-            oldest_ns: AtomicU64::new(u64::MAX),
+            level_ns: AtomicU64::new(u64::MAX),
             recorded_until_ns: AtomicU64::new(0),
             measured_from: AtomicU64::new(u64::MAX),
             hold_from_ns: AtomicU64::new(u64::MAX),
@@ -138,8 +138,8 @@ impl ArmShared {
 
     /// How far it is behind production.
     pub fn lag(&self) -> Lag {
-        let oldest_ns = self.oldest_ns.load(Ordering::Relaxed);
-        let seconds = if oldest_ns == u64::MAX { 0.0 } else { now_ns().saturating_sub(oldest_ns) as f64 / 1e9 };
+        let level_ns = self.level_ns.load(Ordering::Relaxed);
+        let seconds = if level_ns == u64::MAX { 0.0 } else { now_ns().saturating_sub(level_ns) as f64 / 1e9 };
         let unread = self.log.get().map_or(0, Reader::unread);
         Lag { exchanges: to_i64(self.outstanding.load(Ordering::Relaxed) + unread), seconds }
     }

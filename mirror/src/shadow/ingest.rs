@@ -262,9 +262,12 @@ impl<'a> Ingest<'a> {
 
     fn known(&mut self, known_ns: u64) {
         self.known_ns = self.known_ns.max(known_ns);
-        let oldest_ns = self.running_since.first().map_or(self.known_ns, |(begun_ns, _)| *begun_ns);
-        self.overlaps.forget_before(oldest_ns.min(self.known_ns));
-        self.shared.recorded_until_ns.fetch_max(oldest_ns.min(self.known_ns), Ordering::Release);
+        let oldest_from = |from_ns: u64| self.running_since.range((from_ns, 0)..).next().map(|(begun_ns, _)| *begun_ns);
+        let oldest_ns = oldest_from(0).unwrap_or(self.known_ns).min(self.known_ns);
+        // What has been running for longer is not measured.
+        let measured_ns = oldest_from(self.known_ns.saturating_sub(measured::LONGEST_NS)).unwrap_or(self.known_ns);
+        self.overlaps.forget_before(oldest_ns);
+        self.shared.recorded_until_ns.fetch_max(measured_ns.min(self.known_ns), Ordering::Release);
         if self.waiting_cut.as_ref().is_some_and(|(_, sealed_ns, ..)| *sealed_ns < self.known_ns)
             && let Some((at_ns, sealed_ns, arms, reply)) = self.waiting_cut.take()
         {

@@ -6,6 +6,15 @@ use crate::{
     measure::recorder::{Excluded, Recorder, Sample},
 };
 
+/// What takes production longer is not measured: no interval that it began in or later could be looked at before, and
+/// a client that waits for a lock may wait for hours.
+pub const LONGEST_NS: u64 = 600_000_000_000;
+
+/// Whether it is too long to be measured, as far as that is known by `known_ns`. Once it is, it stays so.
+pub fn is_too_long(entry: &Entry, known_ns: u64) -> bool {
+    entry.ended_ns().min(known_ns).saturating_sub(entry.exchange.begun_ns) > LONGEST_NS
+}
+
 /// Records production's side of an exchange that is played.
 pub fn record_production(recorder: &mut Recorder, entry: &Entry, production: &Outcome) {
     record(recorder, entry, production, production, entry.exchange.begun_ns);
@@ -20,6 +29,10 @@ pub fn record_arm(recorder: &mut Recorder, entry: &Entry, production: &Outcome, 
 fn record(recorder: &mut Recorder, entry: &Entry, production: &Outcome, side: &Outcome, due_ns: u64) {
     let begun_ns = entry.exchange.begun_ns;
     if production.broken || side.broken {
+        return;
+    }
+    if production.ended_ns.saturating_sub(begun_ns) > LONGEST_NS {
+        entry.statements.iter().for_each(|_| recorder.exclude(begun_ns, Excluded::TooLong));
         return;
     }
     // What a client sends before the answer to what it sent before (a pipeline) is played one by one:

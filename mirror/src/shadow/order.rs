@@ -32,7 +32,7 @@ use std::{
 };
 
 use self::late::Unsettled;
-use super::entry::Entry;
+use super::{entry::Entry, measured::is_too_long};
 use crate::capture::exchange::SessionId;
 
 mod late;
@@ -69,7 +69,10 @@ pub struct Order {
     locked_out: BTreeSet<(SessionId, u64, SessionId)>,
     /// By when the transaction went on, and the number of what it went on with.
     unsettled: BTreeMap<(u64, u64), Unsettled>,
-    outstanding: BTreeSet<(u64, u64)>,
+    /// By when production began them, and number.
+    outstanding: BTreeMap<(u64, u64), Arc<Entry>>,
+    /// Those of them that production is done with: by when it was, and number.
+    ended: BTreeSet<(u64, u64)>,
     /// What the outstanding take of the memory budget.
     held_bytes: usize,
     known_ns: u64,
@@ -108,7 +111,8 @@ impl Order {
             late_answers: HashMap::new(),
             locked_out: BTreeSet::new(),
             unsettled: BTreeMap::new(),
-            outstanding: BTreeSet::new(),
+            outstanding: BTreeMap::new(),
+            ended: BTreeSet::new(),
             held_bytes: 0,
             known_ns: 0,
             hold_from_ns: u64::MAX,
@@ -119,11 +123,11 @@ impl Order {
 
     /// Takes an exchange in, after all earlier ones of its session.
     pub fn begun(&mut self, entry: &Arc<Entry>) {
-        self.outstanding.insert((entry.exchange.begun_ns, entry.id));
+        self.outstanding.insert((entry.exchange.begun_ns, entry.id), Arc::clone(entry));
         self.held_bytes += entry.charged_bytes();
         let session = entry.exchange.session;
         if entry.outcome().is_some() {
-            self.note_write(entry);
+            self.note_end(entry);
         }
         let lane = self.lanes.entry(session).or_default();
         if let Some(before) = lane.last.replace(Arc::clone(entry)) {
@@ -138,13 +142,14 @@ impl Order {
 
     /// Production's outcome of an exchange is known now.
     pub fn ended(&mut self, entry: &Arc<Entry>) {
-        if self.outstanding.contains(&(entry.exchange.begun_ns, entry.id)) {
-            self.note_write(entry);
+        if self.outstanding.contains_key(&(entry.exchange.begun_ns, entry.id)) {
+            self.note_end(entry);
             self.changed = true;
         }
     }
 
-    fn note_write(&mut self, entry: &Arc<Entry>) {
+    fn note_end(&mut self, entry: &Arc<Entry>) {
+        self.ended.insert((entry.ended_ns(), entry.id));
         if entry.writes {
             self.unfinished_writes.insert((entry.ended_ns(), entry.id), Arc::clone(entry));
         }
@@ -172,7 +177,7 @@ impl Order {
 
     /// Everything that production began before the hold is finished on the arm.
     pub fn has_reached(&self, moment_ns: u64) -> bool {
-        self.known_ns >= moment_ns && self.outstanding.first().is_none_or(|(begun_ns, _)| *begun_ns >= moment_ns)
+        self.known_ns >= moment_ns && self.oldest_ns().is_none_or(|begun_ns| begun_ns >= moment_ns)
     }
 
     /// The arm is done with the exchange that ran in a session.
@@ -181,6 +186,7 @@ impl Order {
         let (entry, _) = lane.running.take()?;
         lane.holds = in_block(&entry) && (lane.holds || entry.writes);
         self.outstanding.remove(&(entry.exchange.begun_ns, entry.id));
+        self.ended.remove(&(entry.ended_ns(), entry.id));
         self.held_bytes =
             if self.outstanding.is_empty() { 0 } else { self.held_bytes.saturating_sub(entry.charged_bytes()) };
         if entry.writes {
@@ -320,7 +326,21 @@ impl Order {
 
     /// When production began the oldest exchange that is not finished here.
     pub fn oldest_ns(&self) -> Option<u64> {
-        self.outstanding.first().map(|(begun_ns, _)| *begun_ns)
+        self.outstanding.first_key_value().map(|((begun_ns, _), _)| *begun_ns)
+    }
+
+    /// The same, of those that are measured.
+    pub fn oldest_measured_ns(&self) -> Option<u64> {
+        let mut outstanding = self.outstanding.iter();
+        outstanding.find(|(_, entry)| !is_too_long(entry, self.known_ns)).map(|((begun_ns, _), _)| *begun_ns)
+    }
+
+    /// Everything that production was done with by then is finished here. What production itself still runs, the arm
+    /// is not behind with.
+    pub fn level_ns(&self) -> Option<u64> {
+        let known = Some(self.known_ns).filter(|known_ns| *known_ns > 0);
+        let oldest = self.ended.first().map(|(ended_ns, _)| *ended_ns);
+        known.into_iter().chain(oldest).min()
     }
 }
 

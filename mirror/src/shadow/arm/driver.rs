@@ -25,7 +25,7 @@ use crate::{
         compare::compare,
         entry::{Entry, Skip},
         log::{LogEvent, Reader},
-        measured,
+        measured::{self, LONGEST_NS},
         order::{Action, Order},
         overtaken::Overtaken,
         player::{PlayError, Player},
@@ -371,17 +371,18 @@ impl Driver {
     }
 
     fn publish(&mut self) {
-        let oldest_ns = self.order.oldest_ns();
-        self.overtaken.forget_before(oldest_ns.unwrap_or(self.known_ns));
+        let (level_ns, known_ns) = (self.order.level_ns(), self.known_ns);
+        self.overtaken.forget_before(self.order.oldest_ns().unwrap_or(known_ns));
         let shared = &self.shared;
         shared.outstanding.store(self.order.outstanding() as u64, Ordering::Relaxed);
-        shared.oldest_ns.store(oldest_ns.unwrap_or(u64::MAX), Ordering::Relaxed);
-        // What was played early is recorded when production is done with it.
-        let early_ns = self.early.values().map(|early| early.begun_ns).min();
-        let recorded = [oldest_ns, early_ns].into_iter().flatten().fold(self.known_ns, u64::min);
+        shared.level_ns.store(level_ns.unwrap_or(u64::MAX), Ordering::Relaxed);
+        // What was played early is recorded when production is done with it, unless that takes too long.
+        let measured_from_ns = known_ns.saturating_sub(LONGEST_NS);
+        let early_ns = self.early.values().map(|early| early.begun_ns).filter(|ns| *ns >= measured_from_ns).min();
+        let recorded = [self.order.oldest_measured_ns(), early_ns].into_iter().flatten().fold(known_ns, u64::min);
         shared.recorded_until_ns.fetch_max(recorded, Ordering::Release);
-        let behind_ns = oldest_ns.map_or(0, |oldest| self.now_ns().saturating_sub(oldest));
-        if self.known_ns > 0 && behind_ns < self.shift_ns + LEVEL_NS {
+        let is_level = |level_ns| self.now_ns().saturating_sub(level_ns) < self.shift_ns + LEVEL_NS;
+        if known_ns > 0 && level_ns.is_some_and(is_level) {
             shared.set_state(ArmState::Live);
         }
     }

@@ -124,6 +124,24 @@ fn a_cut_that_takes_too_long_gives_up_what_it_keeps_before_production_runs_out_o
 }
 
 #[test]
+fn what_waits_for_hours_holds_up_no_interval() {
+    let shared = shared(1 << 20);
+    let mut ingest = Ingest::new(&shared);
+    ingest.event(opened(1));
+    ingest.event(opened(2));
+    ingest.event(Event::Begun(exchange(1, 0, 100, "select pg_advisory_lock(1)")));
+    ingest.event(Event::Begun(exchange(2, 0, 200, "select 1")));
+    let mut recorded = |known_ns| {
+        ingest.known(known_ns);
+        shared.recorded_until_ns.load(Ordering::Acquire)
+    };
+    assert_eq!(recorded(1000), 100);
+    assert_eq!(recorded(100 + measured::LONGEST_NS), 100);
+    assert_eq!(recorded(101 + measured::LONGEST_NS), 200);
+    assert_eq!(recorded(201 + measured::LONGEST_NS), 201 + measured::LONGEST_NS);
+}
+
+#[test]
 fn one_arm_at_a_time_is_let_go_of_for_want_of_memory() {
     let shared = shared(1000);
     let tap = Tap::new(1, 1 << 20);

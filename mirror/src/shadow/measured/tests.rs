@@ -99,6 +99,15 @@ fn an_outcome_that_broke_off_is_not_measured_on_either_side() {
 }
 
 #[test]
+fn what_took_production_too_long_is_counted_and_in_no_interval() {
+    let mut recorder = Recorder::default();
+    recorder.observe(Observing { from_ns: 0, interval_ns: 10_000_000 });
+    let production = Outcome { ended_ns: 1_000_001 + LONGEST_NS, ..outcome(1_000, &[1_100, 1_300], None) };
+    record_production(&mut recorder, &entry(), &production);
+    assert_eq!((recorder.too_long(), recorder.take(0).service.len()), (2, 0));
+}
+
+#[test]
 fn times_before_observation_are_totals_in_microseconds() {
     let mut recorder = Recorder::default();
     record_production(&mut recorder, &entry(), &outcome(1_000, &[1_100, 1_300], None));

@@ -302,6 +302,40 @@ fn lag_is_what_is_captured_and_not_finished() {
 }
 
 #[test]
+fn an_arm_is_behind_with_what_production_has_done_and_not_with_what_it_still_runs() {
+    let report = entry(1, 1, 100, None, None);
+    let mut order = Order::new(SHIFT, LIMIT);
+    assert_eq!(order.level_ns(), None, "nothing has been told");
+    order.begun(&report);
+    order.known_until(90_000);
+    assert_eq!(order.level_ns(), Some(90_000));
+    order.begun(&entry(2, 2, 200, Some(300), None));
+    assert_eq!(order.level_ns(), Some(300));
+    assert_eq!(started(&mut order, 90_000), [1, 2]);
+    order.finished(SessionId(2));
+    assert_eq!(order.level_ns(), Some(90_000));
+    report.exchange.outcome.set(Outcome { ended_ns: 95_000, ..Outcome::default() }).unwrap();
+    order.ended(&report);
+    order.known_until(99_000);
+    assert_eq!(order.level_ns(), Some(95_000), "now it is");
+    order.finished(SessionId(1));
+    assert_eq!(order.level_ns(), Some(99_000));
+}
+
+#[test]
+fn what_production_takes_too_long_for_holds_up_no_interval() {
+    use crate::shadow::measured::LONGEST_NS;
+    let open = entry(1, 1, 100, None, None);
+    let mut order = order(&[open, entry(2, 2, 200, Some(201 + LONGEST_NS), None), entry(3, 3, 300, None, None)]);
+    order.known_ns = 100 + LONGEST_NS;
+    assert_eq!(order.oldest_measured_ns(), Some(100), "it may end yet");
+    order.known_ns += 1;
+    assert_eq!(order.oldest_measured_ns(), Some(200));
+    order.known_ns += 100;
+    assert_eq!((order.oldest_measured_ns(), order.oldest_ns()), (Some(300), Some(100)));
+}
+
+#[test]
 fn a_write_whose_outcome_is_seen_early_waits_for_the_news_of_what_ended_before_it() {
     // Both write the same row and run for longer than the shift. The later one's outcome is visible
     // here although neither end has been told: production's thread has just set it.

@@ -203,6 +203,7 @@ pub(super) fn facts(analysis: &Analysis) -> Facts {
         phase: Phase::Promoted,
         production: ProductionStatus {
             pipelined: 0,
+            too_long: 0,
             latency: analysis.latency(PRODUCTION),
             sessions: 41,
             errors: 0,
