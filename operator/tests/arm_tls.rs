@@ -54,7 +54,7 @@ fn free_port() -> u16 {
 }
 
 fn over_tls(port: u16, tls: TlsClient) -> ArmAddress {
-    ArmAddress { address: Address::new("127.0.0.1", port), tls: Some(tls) }
+    ArmAddress::new(Address::new("127.0.0.1", port), Some(tls))
 }
 
 /// A clone that has left the WAL, as an arm pod's agent makes it.

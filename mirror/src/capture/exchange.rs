@@ -107,7 +107,10 @@ pub enum Event {
 /// point may well succeed elsewhere. Cancelled, timed out, deadlock, serialization, lock not
 /// available, shutdown.
 pub fn is_circumstance(sqlstate: SqlState) -> bool {
-    matches!(&sqlstate, b"57014" | b"40P01" | b"40001" | b"55P03" | b"25P03" | b"57P01" | b"57P02" | b"57P05")
+    matches!(
+        &sqlstate,
+        b"57014" | b"40P01" | b"40001" | b"55P03" | b"25P03" | b"25P04" | b"57P01" | b"57P02" | b"57P05"
+    )
 }
 
 /// Cancelled or timed out: excluded from latency and counted.

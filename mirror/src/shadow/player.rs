@@ -1,7 +1,11 @@
 //! One session on an arm: logs in as the client did, plays its exchanges, and reads the answers, which
 //! nobody else ever sees. Every wait is bounded; whatever goes wrong ends this session on this arm.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::{
@@ -9,7 +13,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use self::patience::{Patience, patience};
+use self::{
+    patience::{Patience, patience},
+    timeouts::without_timeouts,
+};
 use super::{arm::address::ArmAddress, entry::Entry, prologue::may_fail};
 use crate::{
     buffer::Lent,
@@ -28,8 +35,10 @@ use crate::{
     },
 };
 
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 mod patience;
+mod timeouts;
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// An arm that hangs for a while is not given up for having been asked for a session just then.
 const LOGIN_LIMIT: Duration = Duration::from_secs(60);
@@ -86,10 +95,16 @@ impl Player {
     /// Logs in as the client did and rebuilds its state. Where the arm has no place left, it waits for one.
     pub async fn open(address: &ArmAddress, info: &SessionInfo, prologue: &[Bytes]) -> Result<Self, PlayError> {
         let until = Instant::now() + PLACE_LIMIT;
+        // So many as another session has found out.
+        let mut unknown = address.unknown_timeouts.load(Ordering::Relaxed);
         loop {
             match Self::opened(address, info, prologue).await {
                 Err(PlayError::Refused(sqlstate)) if sqlstate == FULL && Instant::now() < until => {
                     sleep(PLACE_LOOK).await;
+                }
+                Err(PlayError::Refused(sqlstate)) if sqlstate == timeouts::UNKNOWN && unknown < timeouts::COUNT => {
+                    unknown += 1;
+                    address.unknown_timeouts.fetch_max(unknown, Ordering::Relaxed);
                 }
                 result => return result,
             }
@@ -126,7 +141,8 @@ impl Player {
     }
 
     async fn login(&mut self, startup: &Startup) -> Result<(), PlayError> {
-        self.stream.write_all(&encode::startup(startup)).await?;
+        let startup = without_timeouts(startup, self.address.unknown_timeouts.load(Ordering::Relaxed));
+        self.stream.write_all(&encode::startup(&startup)).await?;
         let mut steps = Vec::new();
         loop {
             let mut buffer = vec![0; LOGIN_BYTES];

@@ -252,7 +252,7 @@ impl Platform for KubernetesPlatform {
         let endpoint = |agent: &Agent| ArmEndpoint {
             name: agent.name.clone(),
             role: agent.role,
-            address: ArmAddress { address: Address::new(&agent.host, POSTGRES_PORT), tls: Some(agent.tls.clone()) },
+            address: ArmAddress::new(Address::new(&agent.host, POSTGRES_PORT), Some(agent.tls.clone())),
             text: format!("pod {}", agent.host.split('.').next().unwrap_or(&agent.host)),
         };
         self.agents.iter().map(endpoint).collect()

@@ -2,7 +2,11 @@
 //! over mutual TLS where there is a network in between. Which of the two is data, decided by whoever made
 //! the arm; what is to be encrypted is never sent in plain text.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use tokio::time::timeout;
 
@@ -19,16 +23,23 @@ pub struct ArmAddress {
     pub address: Address,
     /// Whom to expect there and who to be, over TLS; plain text without it.
     pub tls: Option<TlsClient>,
+    /// So many of the timeouts that a player switches off its server was found not to know.
+    pub unknown_timeouts: Arc<AtomicUsize>,
 }
 
 impl From<Address> for ArmAddress {
     /// An arm that is spoken to in plain text.
     fn from(address: Address) -> Self {
-        Self { address, tls: None }
+        Self::new(address, None)
     }
 }
 
 impl ArmAddress {
+    /// An arm of whose server nothing is known.
+    pub fn new(address: Address, tls: Option<TlsClient>) -> Self {
+        Self { address, tls, unknown_timeouts: Arc::default() }
+    }
+
     /// Connects, TLS included, or fails within `limit`.
     pub async fn connect(&self, limit: Duration) -> Result<Connection, TlsError> {
         let opening = async {

@@ -128,6 +128,30 @@ async fn a_session_waits_for_a_place_on_an_arm_that_still_has_those_that_product
 }
 
 #[tokio::test]
+async fn timeouts_that_the_arms_server_does_not_know_are_not_asked_for_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address: ArmAddress = Address::new("127.0.0.1", listener.local_addr().unwrap().port()).into();
+    let unknown = || message(b'E', b"SFATAL\0C42704\0Munrecognized configuration parameter\0\0");
+    let login = || [message(b'R', &[0; 4]), message(b'Z', b"I")].concat();
+    let serving = thread::spawn(move || {
+        [unknown(), login(), login()].map(|answer| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut length = [0; 4];
+            stream.read_exact(&mut length).unwrap();
+            let mut startup = vec![0; u32::from_be_bytes(length) as usize - 4];
+            stream.read_exact(&mut startup).unwrap();
+            stream.write_all(&answer).unwrap();
+            String::from_utf8_lossy(&startup).matches("_timeout\x000\0").count()
+        })
+    });
+    let info = SessionInfo { id: SessionId(1), startup: Startup::default(), backend_pid: 1 };
+    for _ in 0..2 {
+        Player::open(&address, &info, &[]).await.unwrap();
+    }
+    assert_eq!(serving.join().unwrap(), [3, 2, 2]);
+}
+
+#[tokio::test]
 async fn what_rolled_back_on_production_does_not_commit_on_the_arm() {
     let (address, serving) = arm(|mut stream| {
         let mut asked = Vec::new();
