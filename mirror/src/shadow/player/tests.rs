@@ -205,6 +205,30 @@ async fn a_commit_that_failed_for_the_moment_on_production_does_not_commit_on_th
 }
 
 #[tokio::test]
+async fn a_transaction_that_failed_for_the_moment_on_production_alone_is_no_divergence() {
+    for (sqlstate, expected) in [(b"40001", false), (b"40P01", false), (b"23505", true)] {
+        let (address, serving) = arm(|mut stream| {
+            let (fine, made_to_fail) = (message(b'C', b"UPDATE 1\0"), message(b'E', b"SERROR\0CP0001\0\0"));
+            for (answer, status) in [(fine.clone(), b"T"), (fine, b"T"), (made_to_fail, b"E")] {
+                read_message(&mut stream);
+                stream.write_all(&[answer, message(b'Z', status)].concat()).unwrap();
+            }
+        });
+        let info = SessionInfo { id: SessionId(1), startup: Startup::default(), backend_pid: 1 };
+        let mut player = Player::open(&address, &info, &[]).await.unwrap();
+        player.play(&entry("begin", Vec::new())).await.unwrap();
+        let statements = vec![StatementOutcome { error: Some(*sqlstate), ..StatementOutcome::default() }];
+        let (before, after) = (TransactionStatus::InTransaction, TransactionStatus::Failed);
+        let failed = Outcome { statements, before, after, ..Outcome::default() };
+        let mut update = entry("", Vec::new());
+        update.exchange = Arc::new(Exchange { outcome: OnceLock::from(failed), ..exchange("update t set a = 1") });
+        let (_, misaligned) = play(&mut player, &update).await.unwrap();
+        serving.join().unwrap();
+        assert_eq!(misaligned, expected, "{sqlstate:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_stands_in_a_transaction_whose_beginning_was_not_played_is_played_in_one() {
     for (status, undone) in [(TransactionStatus::InTransaction, false), (TransactionStatus::Failed, true)] {
         let (address, serving) = arm(move |mut stream| {
