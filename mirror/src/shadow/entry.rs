@@ -78,6 +78,14 @@ pub enum Answer {
     Picked,
 }
 
+impl Answer {
+    /// The same where no more than some of the rows are asked for.
+    #[must_use]
+    pub fn of_some(self) -> Self {
+        if self == Self::Definite { Self::Picked } else { self }
+    }
+}
+
 impl Entry {
     /// What came of it on production, once known.
     pub fn outcome(&self) -> Option<&Outcome> {

@@ -55,6 +55,8 @@ pub enum Request<'a> {
     Execute {
         /// Name of the portal.
         portal: &'a [u8],
+        /// No more than so many rows of it.
+        limited: bool,
     },
     /// Close a prepared statement.
     CloseStatement(&'a [u8]),
@@ -84,7 +86,12 @@ fn read(tag: u8, payload: &[u8]) -> Option<Request<'_>> {
             let (statement, values) = cstr(rest)?;
             Request::Bind { portal, statement, values }
         }
-        tag::EXECUTE => Request::Execute { portal: cstr(payload)?.0 },
+        tag::EXECUTE => {
+            let (portal, rest) = cstr(payload)?;
+            // None and less than none are all of them.
+            let limited = rest.first_chunk().is_some_and(|rows| i32::from_be_bytes(*rows) > 0);
+            Request::Execute { portal, limited }
+        }
         tag::CLOSE => match payload.split_first()? {
             (b'S', name) => Request::CloseStatement(cstr(name)?.0),
             (b'P', name) => Request::ClosePortal(cstr(name)?.0),
@@ -153,7 +160,10 @@ mod tests {
     fn requests_say_what_they_execute() {
         assert_eq!(request(b'Q', b"select 1\0"), Request::Query(b"select 1"));
         assert_eq!(request(b'P', b"s1\0select $1\0\0\0"), Request::Parse { statement: b"s1", sql: b"select $1" });
-        assert_eq!(request(b'E', b"p\0\0\0\0\0"), Request::Execute { portal: b"p" });
+        for (rows, limited) in [(&[0, 0, 0, 0][..], false), (&[0, 0, 0, 50], true), (&[0xff; 4], false), (&[], false)] {
+            let execute = [b"p\0", rows].concat();
+            assert_eq!(request(b'E', &execute), Request::Execute { portal: b"p", limited }, "{rows:?}");
+        }
         assert_eq!(request(b'C', b"Ss1\0"), Request::CloseStatement(b"s1"));
         assert_eq!(request(b'C', b"Pp1\0"), Request::ClosePortal(b"p1"));
         assert_eq!(request(b'S', b""), Request::Other);

@@ -121,8 +121,11 @@ impl SessionBook {
                     self.portals.insert(Bytes::copy_from_slice(portal), bound);
                 }
                 // Without its Bind it is a cursor that SQL declared, perhaps.
-                Request::Execute { portal } => match self.portals.get(portal).cloned() {
-                    Some(bound) => {
+                Request::Execute { portal, limited } => match self.portals.get(portal).cloned() {
+                    Some(mut bound) => {
+                        for executed in bound.iter_mut().filter(|_| limited) {
+                            executed.statement.answer = executed.statement.answer.of_some();
+                        }
                         for executed in &bound {
                             self.execute(executed, &mut plan, &mut changes);
                         }

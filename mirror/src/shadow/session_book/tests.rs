@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     capture::exchange::{Exchange, Outcome, SessionId, StatementOutcome},
     shadow::{
-        entry::Budget,
+        entry::{Answer, Budget},
         statement::{
             catalog::Catalog,
             footprint::{Footprint, KeyValue},
@@ -163,6 +163,18 @@ fn the_statements_of_a_request_are_planned_in_order() {
     assert!(writes_row(&prepared.touches, 8) && writes_row(&prepared.publishes, 8));
     let again = session.begin(bind_execute("s", "9"));
     assert!(writes_row(&again.touches, 9), "what was prepared before is known");
+}
+
+#[test]
+fn a_plan_picks_the_rows_of_a_portal_that_is_read_in_part() {
+    let mut session = Session::new();
+    session.begin([parse("s", "select a from t"), encode::SYNC.to_vec()].concat());
+    let bind = message(b'B', b"\0s\0\0\0\0\0\0\0");
+    for (rows, answer) in [(0_u32, Answer::Definite), (50, Answer::Picked)] {
+        let execute = message(b'E', &[&b"\0"[..], &rows.to_be_bytes()].concat());
+        let entry = session.begin([bind.clone(), execute, encode::SYNC.to_vec()].concat());
+        assert_eq!(entry.statements[0].answer, answer, "{rows}");
+    }
 }
 
 #[test]
