@@ -216,15 +216,14 @@ impl State {
         self.memory.back_mut().filter(|batch| batch.bytes < BATCH_BYTES).and_then(Arc::get_mut)
     }
 
-    /// Lets go of what all readers have passed.
-    fn trim(&mut self) {
+    /// What all readers have passed. It is to be let go of without the lock: a file is removed with its last frame,
+    /// which takes as long as the disk does, and the ingest must be able to append meanwhile.
+    #[must_use]
+    fn trim(&mut self) -> Passed {
         let passed = self.readers.values().map(|position| position.event).min().unwrap_or(u64::MAX);
-        while self.on_disk.front().is_some_and(|frame| frame.span.end <= passed) {
-            self.on_disk.pop_front();
-        }
-        while self.memory.front().is_some_and(|batch| batch.span.end <= passed) {
-            self.memory.pop_front();
-        }
+        let frames = self.on_disk.partition_point(|frame| frame.span.end <= passed);
+        let batches = self.memory.partition_point(|batch| batch.span.end <= passed);
+        Passed { _frames: self.on_disk.drain(..frames).collect(), _batches: self.memory.drain(..batches).collect() }
     }
 
     /// What stands at a reader's position, unless it is at the end.
@@ -237,6 +236,12 @@ impl State {
         let frame = self.on_disk.get(index).filter(|frame| frame.span.first <= event)?;
         Some(Found::Disk(frame.span, Arc::clone(&frame.segment), frame.offset))
     }
+}
+
+/// What nobody reads any more, until it is dropped.
+struct Passed {
+    _frames: Vec<OnDisk>,
+    _batches: Vec<Arc<Batch>>,
 }
 
 enum Found {
@@ -301,10 +306,11 @@ impl Reader {
     fn passed(&self, span: Span) {
         self.read.store(span.end, Ordering::Relaxed);
         let mut state = lock(&self.log.state);
-        if let Some(position) = state.readers.get_mut(&self.id) {
-            *position = Position { event: span.end, begun: span.begun };
-            state.trim();
-        }
+        let Some(position) = state.readers.get_mut(&self.id) else { return };
+        *position = Position { event: span.end, begun: span.begun };
+        let passed = state.trim();
+        drop(state);
+        drop(passed);
     }
 
     /// How much a reader may hold that it has read and not played, bytes.
@@ -322,7 +328,9 @@ impl Reader {
     pub fn leave(&self) {
         let mut state = lock(&self.log.state);
         state.readers.remove(&self.id);
-        state.trim();
+        let passed = state.trim();
+        drop(state);
+        drop(passed);
     }
 }
 

@@ -61,7 +61,9 @@ impl TrafficLog {
             state.memory.pop_front();
         }
         state.on_disk.push_back(OnDisk { span, segment, offset });
-        state.trim();
+        let passed = state.trim();
+        drop(state);
+        drop(passed);
         Ok(true)
     }
 

@@ -125,6 +125,25 @@ fn what_was_moved_to_disk_is_read_as_it_was_and_its_file_goes_when_all_have_read
 }
 
 #[test]
+fn a_file_is_removed_while_the_ingest_may_append() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = TrafficLog::new(Budget::new(1000), Some(on_disk(directory.path(), 1 << 20)));
+    let reader = log.reader([]);
+    log.append(&mut vec![LogEvent::Begun(entry(log.budget(), 1, 500))]);
+    assert!(log.spill().unwrap());
+    log.disk.as_ref().unwrap().rest();
+    let files = || disk::segments(directory.path()).unwrap().len();
+    let mut state = lock(&log.state);
+    state.readers.clear();
+    let passed = state.trim();
+    assert_eq!(files(), 1, "not under the lock");
+    drop(state);
+    drop(passed);
+    assert_eq!(files(), 0);
+    drop(reader);
+}
+
+#[test]
 fn a_disk_that_is_full_is_said_to_be_and_loses_nothing_that_was_there() {
     let directory = tempfile::tempdir().unwrap();
     let log = TrafficLog::new(Budget::new(1000), Some(on_disk(directory.path(), 3000)));
