@@ -148,8 +148,10 @@ impl Disk {
         if writing.is_none() {
             let number = self.next_segment.fetch_add(1, Ordering::Relaxed);
             let path = self.settings.directory.join(format!("{PREFIX}{number:016}{SUFFIX}"));
-            let writer = SegmentWriter::create(&path)?;
-            let file = writer.reader()?;
+            let (file, writer) = whole(&path, |path| {
+                let writer = SegmentWriter::create(path)?;
+                Ok((writer.reader()?, writer))
+            })?;
             let segment = Segment { path, file, bytes: AtomicU64::new(0), used: Arc::clone(&self.used) };
             segment.grew(HEADER_BYTES as u64);
             writing = Some((Arc::new(segment), writer));
@@ -191,6 +193,14 @@ impl Drop for Disk {
             let _ = fs::remove_dir(&self.settings.directory);
         }
     }
+}
+
+/// Makes a file. What was not made whole is removed again: nobody would count it, and there may be one at each attempt.
+fn whole<T>(path: &Path, make: impl FnOnce(&Path) -> Result<T, SegmentError>) -> Result<T, SegmentError> {
+    make(path).inspect_err(|_| {
+        // It may not have come to a file.
+        let _ = fs::remove_file(path);
+    })
 }
 
 /// The segments in a directory, oldest first: those of a mirror that died as well.
@@ -250,6 +260,19 @@ mod tests {
         drop(disk);
         let disk = Disk::open(all).unwrap();
         assert!(matches!(disk.append(&frame(0, 1)), Err(SpillError::FileSystemFull(100))));
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_made_whole_is_not_left() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("traffic-1.log");
+        let full = |path: &Path| -> Result<(), SegmentError> {
+            SegmentWriter::create(path)?;
+            Err(io::Error::from(io::ErrorKind::StorageFull).into())
+        };
+        assert!(matches!(whole(&path, full), Err(SegmentError::Disk(_))));
+        assert!(!path.exists());
+        assert!(whole(&path, SegmentWriter::create).is_ok() && path.exists());
     }
 
     #[test]
