@@ -189,7 +189,8 @@ impl SessionBook {
                     class = StatementClass::Utility;
                 }
             }
-            Kind::Rollback => self.transaction = OpenTransaction::default(),
+            // It lets go of locks, which others may not have waited for: NOWAIT, SKIP LOCKED.
+            Kind::Rollback => writes = std::mem::take(&mut self.transaction).wrote,
             Kind::Prepare(name, inner) => {
                 self.sql_prepared.insert(Arc::clone(name), (**inner).clone());
             }

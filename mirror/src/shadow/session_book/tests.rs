@@ -190,6 +190,20 @@ fn what_is_not_known_is_taken_to_write_anything() {
 }
 
 #[test]
+fn a_rollback_of_what_has_locked_takes_part_in_the_order_and_publishes_nothing() {
+    for (sql, writes) in
+        [("select a from t", false), ("select a from t for update", true), ("update t set a = 1", true)]
+    {
+        let mut session = Session::new();
+        session.query("begin", InTransaction);
+        session.query(sql, InTransaction);
+        let rollback = session.query("rollback", Idle);
+        assert_eq!((rollback.writes, &rollback.publishes), (writes, &Footprint::NOTHING), "{sql}");
+        assert!(!session.query("rollback", Idle).writes, "there is nothing to let go of");
+    }
+}
+
+#[test]
 fn what_is_changed_together_with_what_is_not_played_is_known() {
     for (before, sql, changes) in [
         ("", "select pg_terminate_backend(7)", false),
