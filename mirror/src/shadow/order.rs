@@ -21,7 +21,7 @@
 //!
 //! All waits are for exchanges that ended earlier on production than the one that waits, so they can't
 //! form a circle among themselves. A lock on the arm can still close one where a footprint was
-//! incomplete (a trigger, a read that blocks DDL): when a write runs on the arm for much longer than it
+//! incomplete (a trigger, a read that blocks DDL): when something runs on the arm for much longer than it
 //! did on production, one that may hold its lock is released, and that is counted as divergence.
 
 use std::{
@@ -36,6 +36,8 @@ use super::{entry::Entry, measured::is_too_long};
 use crate::capture::exchange::SessionId;
 
 mod late;
+mod stuck;
+
 
 /// What is to be done now.
 #[derive(Debug, Clone)]
@@ -228,42 +230,23 @@ impl Order {
         // Starting something never lets another start, so one round is enough.
         if std::mem::take(&mut self.changed) {
             candidates = self.blocked.iter().copied().collect();
-            candidates.sort_unstable();
+            // What becomes free at once starts as production began it.
+            candidates.sort_by_cached_key(|session| (self.next(*session).map(|next| next.exchange.begun_ns), *session));
         }
         for session in candidates {
             self.consider(session, now_ns, actions);
         }
-        if actions.is_empty() && !self.blocked.is_empty() && self.is_stuck(now_ns) {
+        if actions.is_empty() && !self.blocked.is_empty() {
             self.release(now_ns, actions);
         }
     }
 
-    /// Whether a write has been running here for so much longer than on production that it must be
-    /// waiting for a lock whose holder waits for it.
-    fn is_stuck(&self, now_ns: u64) -> bool {
-        now_ns >= self.released_ns.saturating_add(self.wait_limit_ns)
-            && self.lanes.values().filter_map(|lane| lane.running.as_ref()).any(|(entry, started_ns)| {
-                let served_ns = entry.outcome().map_or(0, |o| o.ended_ns.saturating_sub(o.served_from_ns));
-                entry.writes && now_ns >= started_ns.saturating_add(2 * served_ns).saturating_add(self.wait_limit_ns)
-            })
-    }
-
-    /// Starts, out of order, the waiting exchange that production finished first, of those that may hold a lock if
-    /// there are any.
-    fn release(&mut self, now_ns: u64, actions: &mut Vec<Action>) {
-        let waiting = |session: &SessionId| {
-            let lane = self.lanes.get(session)?;
-            let ended_ns = lane.queue.front()?.outcome()?.ended_ns;
-            Some((!lane.holds, ended_ns, *session))
-        };
-        if let Some((.., session)) = self.blocked.iter().filter_map(waiting).min() {
-            self.released_ns = now_ns;
-            self.start(session, now_ns, true, actions);
-        }
+    fn next(&self, session: SessionId) -> Option<&Arc<Entry>> {
+        self.lanes.get(&session)?.queue.front()
     }
 
     fn consider(&mut self, session: SessionId, now_ns: u64, actions: &mut Vec<Action>) {
-        let Some(entry) = self.lanes.get(&session).and_then(|lane| lane.queue.front()) else { return };
+        let Some(entry) = self.next(session) else { return };
         // An outcome is seen here as soon as production has it. What production finished before it may
         // still be on its way: a write waits until that is known too.
         let known = self.known_ns >= entry.exchange.begun_ns
@@ -284,17 +267,19 @@ impl Order {
         actions.push(Action::Start { entry, due_ns, released });
     }
 
-    /// Rules 4 and 5. An entry never waits for its own session: what came before it is finished.
     fn must_wait(&self, entry: &Entry) -> bool {
-        let begun_ns = entry.exchange.begun_ns;
-        if self.unfinished_writes.range(..(begun_ns, 0)).any(|(_, other)| !self.is_locked_out(other)) {
-            return true;
-        }
-        entry.writes
-            && self
-                .unfinished_writes
-                .range((Included((begun_ns, 0)), Excluded((self.finished_ns(entry), entry.id))))
-                .any(|(_, other)| other.touches.conflicts(&entry.touches) && !self.is_locked_out(other))
+        self.waits_for(entry).next().is_some()
+    }
+
+    /// Rules 4 and 5. An entry never waits for its own session: what came before it is finished.
+    fn waits_for<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = &'a Arc<Entry>> {
+        let began = (entry.exchange.begun_ns, 0);
+        let finished = if entry.writes { (self.finished_ns(entry), entry.id) } else { began };
+        let before = self.unfinished_writes.range(..began);
+        // Nothing ends before it begins, whatever the clocks say.
+        let beside = self.unfinished_writes.range((Included(began), Excluded(finished.max(began))));
+        let beside = beside.filter(|(_, other)| other.touches.conflicts(&entry.touches));
+        before.chain(beside).map(|(_, other)| other).filter(|other| !self.is_locked_out(other))
     }
 
     /// When the next exchange is due, ns since the mirror's epoch.

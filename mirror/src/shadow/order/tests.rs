@@ -261,6 +261,45 @@ fn behind_a_write_that_is_stuck_the_one_that_production_finished_first_is_releas
 }
 
 #[test]
+fn a_read_that_is_stuck_lets_go_who_holds_its_lock_and_waits_for_what_is_behind_it() {
+    // Session 2 alters, in a transaction, what session 1 reads. On production the read came first; here it waits for the
+    // lock, the COMMIT for what session 1 wrote after its read, and that for the read.
+    let read = entry(1, 1, 100, Some(150), None);
+    let (altered, commit) = (found(2, 2, 140, 160, true), entry(5, 2, 200, Some(210), None));
+    let (behind_it, other) = (entry(3, 1, 165, Some(180), Some(9)), entry(4, 3, 190, Some(195), None));
+    let mut order = order(&[read, altered, behind_it, other, commit]);
+    assert_eq!(started(&mut order, 5000), [1, 2]);
+    order.finished(SessionId(2));
+    assert_eq!(started(&mut order, 5001), NONE);
+    assert_eq!(started(&mut order, 5000 + LIMIT + 299), NONE);
+    assert_eq!(started(&mut order, 5000 + LIMIT + 300), [5]);
+}
+
+#[test]
+fn a_read_that_is_slow_lets_go_nobody_who_holds_nothing() {
+    let read = entry(1, 1, 100, Some(150), None);
+    let (behind_it, other) = (entry(3, 1, 165, Some(180), Some(9)), entry(4, 3, 190, Some(195), None));
+    let mut order = order(&[read, behind_it, other]);
+    assert_eq!(started(&mut order, 5000), [1]);
+    assert_eq!(started(&mut order, 5000 + 10 * LIMIT), NONE);
+}
+
+#[test]
+fn what_becomes_free_at_once_starts_as_production_began_it() {
+    let mut order = order(&[
+        entry(1, 1, 100, Some(110), Some(5)),
+        entry(2, 3, 120, Some(150), None),
+        entry(3, 2, 130, Some(150), None),
+    ]);
+    assert_eq!(started(&mut order, 5000), [1]);
+    order.finished(SessionId(1));
+    let mut actions = Vec::new();
+    order.poll(5001, &mut actions);
+    let ids: Vec<_> = actions.iter().map(|a| if let Action::Start { entry, .. } = a { entry.id } else { 0 }).collect();
+    assert_eq!(ids, [2, 3]);
+}
+
+#[test]
 fn an_arm_that_is_far_behind_is_not_stuck() {
     let far_behind = 50 * LIMIT;
     let mut order = order(&[entry(1, 1, 100, Some(110), Some(5)), entry(2, 2, 120, Some(130), Some(5))]);
