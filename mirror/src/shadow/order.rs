@@ -38,6 +38,8 @@ use crate::capture::exchange::SessionId;
 mod late;
 mod stuck;
 
+/// An answer is not seen later than this after the commit that it tells of, as far as anything here is held up by it.
+const ANSWERED_LATE_NS: u64 = 1_000_000_000;
 
 /// What is to be done now.
 #[derive(Debug, Clone)]
@@ -293,7 +295,8 @@ impl Order {
     }
 
     /// Whether something that is told later could let go on what waits now. What runs may wait on the arm for a
-    /// lock, and whoever holds that ended in production before what runs did: that far it must be told.
+    /// lock, and whoever holds that ended in production before what runs did, and was answered little later: that far
+    /// it must be told.
     pub fn needs_more(&self) -> bool {
         let mut running = self.lanes.values().filter_map(|lane| lane.running.as_ref()).peekable();
         if running.peek().is_none() {
@@ -301,7 +304,7 @@ impl Order {
             let waits = !self.blocked.is_empty() || self.outstanding.is_empty();
             return waits && !self.has_reached(self.hold_from_ns);
         }
-        running.any(|(entry, _)| entry.ended_ns() > self.known_ns)
+        running.any(|(entry, _)| entry.ended_ns().saturating_add(ANSWERED_LATE_NS) > self.known_ns)
     }
 
     /// Exchanges that are captured and not finished.

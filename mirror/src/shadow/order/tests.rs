@@ -100,11 +100,14 @@ fn an_arm_that_answers_nothing_is_told_no_more_than_could_help_it() {
     assert_eq!(started(&mut order, 5000), [1]);
     assert!(order.needs_more(), "what it waits for may be told up to its end");
     order.known_until(300);
+    assert!(order.needs_more(), "whose lock it waits for may have been answered later");
+    order.known_until(300 + ANSWERED_LATE_NS);
     assert!(!order.needs_more());
     order.finished(SessionId(1));
     assert!(order.needs_more(), "nothing is left");
-    order.begun(&entry(2, 1, 400, Some(500), None));
-    assert_eq!(started(&mut order, 5000), NONE);
+    let later_ns = ANSWERED_LATE_NS + 400;
+    order.begun(&entry(2, 1, later_ns, Some(later_ns + 100), None));
+    assert_eq!(started(&mut order, later_ns + 5000), NONE);
     assert!(order.needs_more(), "it is due, and what production finished before it began is not known");
     order.hold_from(Some(200));
     assert!(!order.needs_more(), "all before the hold is played");
