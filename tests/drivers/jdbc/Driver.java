@@ -18,6 +18,8 @@ import org.postgresql.PGNotification;
 import org.postgresql.copy.CopyIn;
 import org.postgresql.copy.CopyManager;
 import org.postgresql.copy.CopyOut;
+import org.postgresql.largeobject.LargeObject;
+import org.postgresql.largeobject.LargeObjectManager;
 
 /** The JDBC driver at its own kind of work, in each of its query modes. Where the server is, libpq's variables say. */
 public final class Driver {
@@ -26,7 +28,8 @@ public final class Driver {
         CREATE SCHEMA d_jdbc;
         CREATE TABLE item (id serial PRIMARY KEY, name text UNIQUE, price numeric(10, 2) CHECK (price >= 0), raw bytea,
                            tags text[], made timestamp, flag boolean, big bigint, real float8);
-        CREATE TABLE line (id serial PRIMARY KEY, item int REFERENCES item, amount int)""";
+        CREATE TABLE line (id serial PRIMARY KEY, item int REFERENCES item, amount int);
+        CREATE TABLE kept (what text PRIMARY KEY, digest text, bytes int)""";
     /** The first row comes when the second one has filled the server's buffer; then it sleeps. */
     private static final String SLOW =
         "COPY (SELECT repeat('x', 100000) FROM generate_series(1, 2) UNION ALL SELECT pg_sleep(30)::text) TO STDOUT";
@@ -248,6 +251,43 @@ public final class Driver {
         query(connection, "UNLISTEN *");
     }
 
+    /** They are written by FunctionCall. Its number is the program's: a server takes the next that is free. */
+    private static void largeObjects(Connection connection) throws Exception {
+        say("- large objects");
+        String left = "SELECT oid FROM pg_largeobject_metadata WHERE oid = " + LARGE;
+        query(connection, "DO $$ BEGIN PERFORM lo_unlink(oid) FROM (" + left + ") l; END $$");
+        query(connection, "SELECT lo_create(" + LARGE + ")");
+        connection.setAutoCommit(false);
+        LargeObjectManager objects = connection.unwrap(PGConnection.class).getLargeObjectAPI();
+        for (String what : new String[] {"written", "written over", "cut off", "rolled back"}) {
+            try (LargeObject object = objects.open(LARGE, LargeObjectManager.READWRITE)) {
+                switch (what) {
+                    case "written" -> object.write("0123456789".repeat(5000).getBytes());
+                    case "written over" -> {
+                        object.seek(12345);
+                        object.write(new byte[] {0, 1, (byte) 255});
+                    }
+                    case "cut off" -> object.truncate(20000);
+                    default -> object.write("never".getBytes());
+                }
+                object.seek(12340);
+                say(what, object.size(), object.tell(), Arrays.toString(object.read(10)));
+            }
+            if (what.equals("rolled back")) {
+                connection.rollback();
+            }
+            // Large objects are compared by what stands here of them.
+            query(connection, "INSERT INTO kept SELECT '" + what + "', md5(lo_get(" + LARGE + ")), length(lo_get(" + LARGE + "))");
+            connection.commit();
+        }
+        attempt(() -> objects.open(LARGE + 1, LargeObjectManager.READ));
+        connection.rollback();
+        connection.setAutoCommit(true);
+        query(connection, "SELECT * FROM kept ORDER BY what");
+    }
+
+    private static final long LARGE = 434343;
+
     private static void cancels(Connection connection) throws Exception {
         say("- a cancel, and a timeout of the server's");
         attempt(() -> {
@@ -279,6 +319,7 @@ public final class Driver {
                 copies(connection);
                 transactions(connection);
                 notifications(connection);
+                largeObjects(connection);
                 cancels(connection);
                 query(connection, "SELECT 'awake'");
             }

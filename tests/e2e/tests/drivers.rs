@@ -137,6 +137,11 @@ async fn psycopg() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn psycopg_async() {
+    python("with_psycopg_async.py", Case::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn asyncpg() {
     python("with_asyncpg.py", Case::default()).await;
 }
