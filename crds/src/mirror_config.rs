@@ -27,6 +27,8 @@ pub struct MirrorConfig {
     pub disk: Option<TrafficLogDisk>,
     /// How much later than production the arms live.
     pub shift: Option<Span>,
+    /// How long a client may take to say what it wants, its TLS handshake included. Unset: 60 s.
+    pub first_packet_limit: Option<Span>,
     /// Threads of the production path. Unset: one per core, at most 4.
     pub threads: Option<i32>,
     /// TLS for clients. Unset: they are told that there is none.

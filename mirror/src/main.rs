@@ -11,6 +11,7 @@ use understudy_crds::{
     condition::ArmRole,
     labels::BASELINE,
     mirror_config::{ClientTlsConfig, MirrorArm, MirrorConfig, TlsVersion, WorkerTlsConfig},
+    quantity::Span,
     status::ShadowExperimentStatus,
 };
 use understudy_mirror::{
@@ -220,6 +221,12 @@ fn settings(config: &MirrorConfig) -> Result<(Settings, Arms), MainError> {
     if let Some(shift) = config.shift {
         settings.shift = shift.duration();
     }
+    if let Some(limit) = config.first_packet_limit.map(Span::duration) {
+        if limit.is_zero() {
+            return Err(MainError::Usage("firstPacketLimit: `0s` lets nobody in; something like 60s is right".into()));
+        }
+        settings.first_packet_limit = limit;
+    }
     if let Some(threads) = config.threads {
         settings.threads = usize::try_from(threads).unwrap_or(1).clamp(1, 64);
     }
@@ -269,6 +276,7 @@ mod tests {
         let document: MirrorConfig = serde_saphyr::from_str(example).expect("a configuration document");
         let (settings, arms) = settings(&document).unwrap_or_else(|_| panic!("settings"));
         assert_eq!(settings.memory_bytes, 2 << 30);
+        assert_eq!(settings.first_packet_limit, Duration::from_secs(60));
         let disk = settings.disk.expect("a traffic log on disk");
         assert_eq!((disk.limit_bytes, disk.keep_free_percent), (10 << 30, 15));
         let roles: Vec<_> = arms.iter().map(|(name, role, _)| (name.as_str(), *role)).collect();

@@ -5,7 +5,11 @@ use std::{fmt, sync::atomic::Ordering};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode as encode_registry},
-    metrics::{counter::ConstCounter, family::Family, gauge::Gauge},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::Gauge,
+    },
     registry::Registry,
 };
 use understudy_crds::{
@@ -13,7 +17,7 @@ use understudy_crds::{
     status::{ArmStatus, ClassKey, LatencyByClass, ShadowExperimentStatus},
 };
 
-use crate::mirror::Mirror;
+use crate::{mirror::Mirror, production::counters::Cause};
 
 /// The content type of the OpenMetrics text format.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -21,6 +25,11 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Arm {
     arm: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    cause: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -54,7 +63,7 @@ fn production(registry: &mut Registry, status: &ShadowExperimentStatus, mirror: 
     let counters = mirror.counters();
     for (name, help, counter) in [
         ("connections", "Client connections accepted", &counters.connections),
-        ("connections_refused", "Connections that ended before a session", &counters.refused),
+        ("accept_failures", "Failed attempts to take a client in", &counters.unaccepted),
         ("connections_malformed", "Connections ended for malformed messages", &counters.malformed),
         ("connections_encrypted", "Client connections that use TLS", &counters.encrypted),
         (
@@ -69,6 +78,11 @@ fn production(registry: &mut Registry, status: &ShadowExperimentStatus, mirror: 
     ] {
         registry.register(name, help, ConstCounter::new(counter.load(Ordering::Relaxed)));
     }
+    let refused: Family<Refused, Counter> = Family::default();
+    for cause in Cause::ALL {
+        refused.get_or_create(&Refused { cause: cause.word().to_owned() }).inc_by(counters.refused(cause));
+    }
+    registry.register("connections_refused", "Connections that ended before a session, by cause", refused);
     registry.register(
         "dropped_events",
         "Events not captured for want of memory",

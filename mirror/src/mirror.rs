@@ -32,10 +32,11 @@ use crate::{
     open_files,
     production::{
         client_tls::{CertificateError, ClientTls, ClientTlsFiles},
+        counters::Counters,
         held::held_p99_us,
         listener::{self, ListenError},
         run_queue::RunQueue,
-        session::Production,
+        session::{FIRST_PACKET_LIMIT, Production},
         tap::Tap,
         worker::{Worker, WorkerTlsFiles},
     },
@@ -78,6 +79,8 @@ pub struct Settings {
     pub worker_tls: Option<WorkerTlsFiles>,
     /// TLS for clients; they are told that there is none without it.
     pub client_tls: Option<ClientTlsFiles>,
+    /// How long a client may take to say what it wants, the TLS handshake included.
+    pub first_packet_limit: Duration,
     /// Threads of the production path.
     pub threads: usize,
     /// The most memory that captured traffic may take, bytes.
@@ -99,6 +102,7 @@ impl Settings {
             worker,
             worker_tls: None,
             client_tls: None,
+            first_packet_limit: FIRST_PACKET_LIMIT,
             threads: cores.min(4),
             memory_bytes: default_memory_bytes(),
             disk: None,
@@ -168,7 +172,7 @@ impl Mirror {
             Some(files) => Worker::new(to, files)?,
         };
         let client_tls = settings.client_tls.clone().map(ClientTls::read).transpose()?;
-        let production = Production::new(worker, client_tls, Arc::clone(&tap), threads);
+        let production = Production::new(worker, client_tls, settings.first_packet_limit, Arc::clone(&tap), threads);
         let (stop, stopped) = watch::channel(false);
         let disk = settings.disk.clone().map(Disk::open).transpose()?;
         let ingest = Arc::new(IngestShared {
@@ -383,7 +387,7 @@ impl Mirror {
     }
 
     /// What the production path counts.
-    pub fn counters(&self) -> &crate::production::session::Counters {
+    pub fn counters(&self) -> &Counters {
         &self.production.counters
     }
 

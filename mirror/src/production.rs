@@ -2,6 +2,7 @@
 //! it holds, or fails because of it; all it does for it is to hand events to the [`tap`].
 
 pub mod client_tls;
+pub mod counters;
 pub mod gate;
 pub mod greeting;
 pub mod held;

@@ -13,11 +13,16 @@ struct Rule {
     why: &'static str,
 }
 
-const RULES: [Rule; 3] = [
+const RULES: [Rule; 4] = [
     Rule {
         sources: &["production.rs", "production"],
         never: &["shadow::", "crate::shadow", "mirror::", "cut::", "admin::"],
         why: "production never waits for the shadow side and calls nothing of it",
+    },
+    Rule {
+        sources: &["production/tap.rs"],
+        never: &["Mutex", "RwLock", "Condvar", "lock(", "park(", "mpsc", "Semaphore", "Notify", "async", "await"],
+        why: "handing an event over never waits",
     },
     Rule {
         sources: &["capture.rs", "capture", "wire.rs", "wire"],

@@ -110,7 +110,7 @@ impl End {
 async fn run(script: &Script) -> io::Result<Played> {
     let door = Door::open(script.tcp).await?;
     let tap = Tap::new(1, if script.small_tap { 4096 } else { 64 << 20 });
-    let production = Production::new(door.address.clone().into(), None, Arc::clone(&tap), 1);
+    let production = Production::new(door.address.clone().into(), None, LIMIT, Arc::clone(&tap), 1);
     let (wire, stream) = connection(script.tcp).await?;
     let serving = spawn_local(session::serve(Arc::clone(&production), stream, 0));
     let mut client = end(|orders, seen| spawn_local(live(wire, orders, seen, true)));
@@ -152,7 +152,7 @@ async fn run(script: &Script) -> io::Result<Played> {
     let sent = client.seen.borrow().sent;
     let greeted = model::greeted(client.told.get(..sent).unwrap_or_default());
     let wait = match greeted.wish {
-        model::Wish::Unsaid | model::Wish::Closed => Duration::ZERO,
+        model::Wish::Unsaid | model::Wish::NoLength | model::Wish::Unasked => Duration::ZERO,
         _ if judge::stays(script) => LIMIT,
         _ => Duration::from_millis(50),
     };

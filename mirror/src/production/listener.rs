@@ -127,7 +127,7 @@ async fn accept(socket: std::net::TcpListener, production: &Arc<Production>, thr
             Err(error) => {
                 // Out of file descriptors: clients wait in the backlog until some are free.
                 tracing::warn!(%error, "can't accept a client");
-                production.counters.refused.fetch_add(1, Ordering::Relaxed);
+                production.counters.unaccepted.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::{
     client_tls::ClientTls,
+    counters::{Cause, Counters},
     gate::Gate,
     greeting::{GreetError, Greeted, Wish, greet},
     held::HeldHistogram,
@@ -26,8 +27,8 @@ use super::{
 };
 use crate::{capture::exchange::SessionId, clock::now_ns, connection::Connection, stream::Stream, wire::encode};
 
-/// A client must have sent its first packet by then (PostgreSQL's `authentication_timeout`).
-const FIRST_PACKET_LIMIT: Duration = Duration::from_secs(60);
+/// How long a client may take to say what it wants, unless told otherwise (PostgreSQL's `authentication_timeout`).
+pub const FIRST_PACKET_LIMIT: Duration = Duration::from_secs(60);
 const WORKER_LIMIT: Duration = Duration::from_secs(10);
 /// What the worker says to a client that it refuses is short.
 const REFUSAL_BYTES: usize = 8192;
@@ -46,6 +47,8 @@ pub struct Production {
     pub worker: Worker,
     /// TLS for clients, where it is offered.
     pub client_tls: Option<ClientTls>,
+    /// How long a client may take to say what it wants, the TLS handshake included.
+    pub first_packet_limit: Duration,
     /// The door to the shadow path.
     pub tap: Arc<Tap>,
     /// Holds exchanges back during a cut.
@@ -64,10 +67,17 @@ pub struct Production {
 
 impl Production {
     /// The production path of so many threads in front of a worker.
-    pub fn new(worker: Worker, client_tls: Option<ClientTls>, tap: Arc<Tap>, threads: usize) -> Arc<Self> {
+    pub fn new(
+        worker: Worker,
+        client_tls: Option<ClientTls>,
+        first_packet_limit: Duration,
+        tap: Arc<Tap>,
+        threads: usize,
+    ) -> Arc<Self> {
         Arc::new(Self {
             worker,
             client_tls,
+            first_packet_limit,
             tap,
             gate: Gate::new(threads),
             sessions: Sessions::default(),
@@ -87,29 +97,6 @@ impl Production {
             session.drained.wake();
         }
     }
-}
-
-/// What the production path counts.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Connections accepted.
-    pub connections: AtomicU64,
-    /// Connections that ended before a session: broken or malformed first packets, time-outs.
-    pub refused: AtomicU64,
-    /// Connections ended for malformed messages.
-    pub malformed: AtomicU64,
-    /// Connections that are encrypted.
-    pub encrypted: AtomicU64,
-    /// Connections that ended for want of TLS that both sides take.
-    pub unencrypted: AtomicU64,
-    /// Logins refused since the client's channel could not be bound to the worker's.
-    pub unbound: AtomicU64,
-    /// Cancel requests passed on.
-    pub cancels: AtomicU64,
-    /// Replication connections, which are relayed and not mirrored.
-    pub replication: AtomicU64,
-    /// The worker could not be reached.
-    pub worker_unreachable: AtomicU64,
 }
 
 /// The sessions that are open. Locked for an insertion or a removal, and for a copy of the list.
@@ -165,9 +152,14 @@ impl Sessions {
 pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
     let counters = &production.counters;
     counters.connections.fetch_add(1, Ordering::Relaxed);
-    let greeted = match timeout(FIRST_PACKET_LIMIT, greet(stream, production.client_tls.as_ref())).await {
+    let greeting = greet(stream, production.client_tls.as_ref());
+    // Who gets no word here would get none from the worker.
+    let greeted = match timeout(production.first_packet_limit, greeting).await {
         Ok(Ok(Some(greeted))) => greeted,
-        Ok(Ok(None)) => return,
+        Ok(Ok(None) | Err(GreetError::Connection(_))) => return counters.refuse(Cause::Vanished),
+        Ok(Err(GreetError::Length)) => return counters.refuse(Cause::Length),
+        Ok(Err(GreetError::Unasked)) => return counters.refuse(Cause::Unasked),
+        Err(_) => return counters.refuse(Cause::Silent),
         Ok(Err(GreetError::Plain(mut client))) => {
             counters.unencrypted.fetch_add(1, Ordering::Relaxed);
             return refuse(&mut client, "28000", "understudy: clients have to use TLS here (sslmode=require)").await;
@@ -175,11 +167,6 @@ pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
         Ok(Err(GreetError::Tls(error))) => {
             counters.unencrypted.fetch_add(1, Ordering::Relaxed);
             return tracing::debug!(%error, "no TLS with a client");
-        }
-        // A client that is gone, or that the worker would leave without a word.
-        Ok(Err(GreetError::Connection(_) | GreetError::Length | GreetError::Unasked)) | Err(_) => {
-            counters.refused.fetch_add(1, Ordering::Relaxed);
-            return;
         }
     };
     let Greeted { mut client, packet, wish, certificate } = greeted;
@@ -207,7 +194,7 @@ pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
             let _ = timeout(WORKER_LIMIT, passed_on).await;
         }
         Wish::Refusal => {
-            counters.refused.fetch_add(1, Ordering::Relaxed);
+            counters.refuse(Cause::Protocol);
             let passed_on = async {
                 worker.write_all(&packet).await?;
                 let mut answer = vec![0; REFUSAL_BYTES];
@@ -240,7 +227,8 @@ pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
                         counters.malformed.fetch_add(1, Ordering::Relaxed);
                         return refuse(&mut client, "08P01", "understudy: a message that belongs to no login").await;
                     }
-                    Err(LoginError::Connection(_) | LoginError::Late) => return,
+                    Err(LoginError::Late) => return counters.refuse(Cause::Late),
+                    Err(LoginError::Connection(_)) => return,
                 }
             }
             relay::run(&production, &mut client, &mut worker, state, startup, thread).await;

@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use understudy_mirror::{
     capture::exchange::Event,
-    production::{session::Production, tap::Tap},
+    production::{counters::Cause, session::Production, tap::Tap},
 };
 
 use super::{
@@ -48,7 +48,7 @@ pub fn judge(script: &Script, played: &Played) {
 fn transparent(greeted: &Greeted, sent: &[u8], said: &[u8], played: &Played) -> Option<[u8; 5]> {
     let Greeted { replies, wish, packet, rest } = greeted;
     let forwarded = match wish {
-        Wish::Unsaid | Wish::Closed => &[],
+        Wish::Unsaid | Wish::NoLength | Wish::Unasked => &[],
         Wish::Refusal | Wish::Cancel => sent.get(*packet..*rest).unwrap_or_default(),
         Wish::Session { .. } => sent.get(*packet..).unwrap_or_default(),
     };
@@ -60,7 +60,7 @@ fn transparent(greeted: &Greeted, sent: &[u8], said: &[u8], played: &Played) -> 
     let heard = heard.get(common..).unwrap_or_default();
     let answered = match wish {
         Wish::Session { .. } | Wish::Refusal => said,
-        Wish::Unsaid | Wish::Closed | Wish::Cancel => &[],
+        Wish::Unsaid | Wish::NoLength | Wish::Unasked | Wish::Cancel => &[],
     };
     let Some((relayed, own)) = split(heard, answered) else {
         panic!("the client got what the server did not send: {heard:?} of {answered:?}")
@@ -143,6 +143,7 @@ fn counted(script: &Script, greeted: &Greeted, sent: &[u8], said: &[u8], played:
     assert_eq!(count(&counters.connections), 1);
     assert_eq!(played.left, 0, "a session that is over stays in the list");
     for (counter, name) in [
+        (&counters.unaccepted, "unaccepted"),
         (&counters.encrypted, "encrypted"),
         (&counters.unencrypted, "unencrypted"),
         (&counters.unbound, "unbound"),
@@ -164,14 +165,19 @@ fn counted(script: &Script, greeted: &Greeted, sent: &[u8], said: &[u8], played:
     if is_malformed(greeted, sent, said) && !server_stops(script) {
         assert_eq!(malformed, 1, "malformed, and not counted");
     }
-    let counts = [&counters.refused, &counters.cancels, &counters.replication].map(count);
-    let expected = match greeted.wish {
-        Wish::Unsaid | Wish::Session { replication: false } => [0, 0, 0],
-        Wish::Closed | Wish::Refusal => [1, 0, 0],
-        Wish::Cancel => [0, 1, 0],
-        Wish::Session { replication: true } => [0, 0, 1],
+    let counts = [&counters.cancels, &counters.replication].map(count);
+    let (cause, expected) = match greeted.wish {
+        Wish::Unsaid => (Some(Cause::Vanished), [0, 0]),
+        Wish::NoLength => (Some(Cause::Length), [0, 0]),
+        Wish::Unasked => (Some(Cause::Unasked), [0, 0]),
+        Wish::Refusal => (Some(Cause::Protocol), [0, 0]),
+        Wish::Cancel => (None, [1, 0]),
+        Wish::Session { replication } => (None, [0, u64::from(replication)]),
     };
-    assert_eq!(counts, expected, "refused, cancelled, replicated");
+    assert_eq!(counts, expected, "cancelled, replicated");
+    let refused: Vec<_> = Cause::ALL.into_iter().filter(|cause| counters.refused(*cause) > 0).collect();
+    assert_eq!(refused, Vec::from_iter(cause), "the causes that are counted");
+    assert_eq!(cause.map_or(0, |cause| counters.refused(cause)), u64::from(cause.is_some()), "counted once");
 }
 
 /// What was captured makes sense by itself, and the tap owes nothing when it has been emptied.

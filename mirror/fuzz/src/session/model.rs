@@ -19,8 +19,10 @@ pub struct Greeted {
 pub enum Wish {
     /// It has not said it.
     Unsaid,
-    /// A length that no packet has, or TLS that nobody offered: closed without a word.
-    Closed,
+    /// A length that no packet has: closed without a word.
+    NoLength,
+    /// TLS that nobody offered: the same.
+    Unasked,
     /// The server has to refuse it.
     Refusal,
     /// A cancel request.
@@ -41,11 +43,11 @@ pub fn greeted(bytes: &[u8]) -> Greeted {
         let end = |wish, end| Greeted { replies: replies.clone(), wish, packet: at, rest: end };
         let Some(length) = rest.first_chunk::<4>() else { return end(Wish::Unsaid, at) };
         if at == 0 && length.first() == Some(&0x16) {
-            return end(Wish::Closed, 4);
+            return end(Wish::Unasked, 4);
         }
         let packet_bytes = u32::from_be_bytes(*length) as usize;
         if !(8..=10_004).contains(&packet_bytes) {
-            return end(Wish::Closed, at + 4);
+            return end(Wish::NoLength, at + 4);
         }
         let Some(packet) = rest.get(4..packet_bytes) else { return end(Wish::Unsaid, at) };
         let next = at + packet_bytes;

@@ -1,0 +1,94 @@
+//! What the production path counts. Causes are a closed list: nothing that a client sent decides what is counted
+//! under which name.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What the production path counts.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections accepted.
+    pub connections: AtomicU64,
+    /// Attempts to accept one that failed. Those clients wait and are not lost.
+    pub unaccepted: AtomicU64,
+    /// Connections ended for malformed messages.
+    pub malformed: AtomicU64,
+    /// Connections that are encrypted.
+    pub encrypted: AtomicU64,
+    /// Connections that ended for want of TLS that both sides take.
+    pub unencrypted: AtomicU64,
+    /// Logins refused since the client's channel could not be bound to the worker's.
+    pub unbound: AtomicU64,
+    /// Cancel requests passed on.
+    pub cancels: AtomicU64,
+    /// Replication connections, which are relayed and not mirrored.
+    pub replication: AtomicU64,
+    /// The worker could not be reached.
+    pub worker_unreachable: AtomicU64,
+    refused: [AtomicU64; Cause::ALL.len()],
+}
+
+/// Why a connection ended before its client was in a session, where no other counter says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The client went away before it had said what it wants.
+    Vanished,
+    /// It had not said it in time.
+    Silent,
+    /// It sent a first packet of a length that none may have.
+    Length,
+    /// It spoke TLS that it was not offered.
+    Unasked,
+    /// It sent a first packet that the worker refuses: another protocol, a layout that can't be read.
+    Protocol,
+    /// Its login was not over in time.
+    Late,
+}
+
+impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Vanished, Self::Silent, Self::Length, Self::Unasked, Self::Protocol, Self::Late];
+
+    /// Its name in the metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Vanished => "vanished",
+            Self::Silent => "silent",
+            Self::Length => "length",
+            Self::Unasked => "unasked",
+            Self::Protocol => "protocol",
+            Self::Late => "late",
+        }
+    }
+}
+
+impl Counters {
+    /// Counts a connection that ended before a session.
+    pub fn refuse(&self, cause: Cause) {
+        if let Some(counter) = self.refused.get(cause as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Connections that ended before a session, for this cause.
+    pub fn refused(&self, cause: Cause) -> u64 {
+        self.refused.get(cause as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_has_a_counter_and_a_word_of_its_own() {
+        let counters = Counters::default();
+        for (times, cause) in Cause::ALL.into_iter().enumerate() {
+            (0..times).for_each(|_| counters.refuse(cause));
+        }
+        assert_eq!(Cause::ALL.map(|cause| counters.refused(cause)), [0, 1, 2, 3, 4, 5]);
+        let mut words = Cause::ALL.map(Cause::word).to_vec();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), Cause::ALL.len());
+    }
+}
