@@ -272,3 +272,27 @@ fn what_two_servers_need_not_answer_alike_is_known() {
         assert_eq!(one(sql).1.answer, answer, "{sql}");
     }
 }
+
+/// Texts stand in reports, which people show each other.
+#[test]
+fn a_password_is_not_shown_in_a_text() {
+    for sql in [
+        "alter role ann password 'secret'",
+        "alter user ann with encrypted password e'secret' valid until '2030-01-01'",
+        "create role ann login password $$secret$$",
+        "create user ann password 'secret'",
+        "create group g password 'secret'",
+        "create subscription s connection 'password=secret' publication p",
+        "alter subscription s connection 'password=secret'",
+        "create user mapping for ann server s options (user 'ann', password 'secret')",
+        "alter user mapping for ann server s options (set password 'secret')",
+        "set a.b = 'secret'",
+        "select set_config('a.b', 'secret', false)",
+        "update users set password = 'secret' where name = 'ann'",
+        "alter role ann password 'secret' and more",
+    ] {
+        for statement in &Catalog::default().analyse(sql.as_bytes()).template.statements {
+            assert!(!statement.text.contains("secret"), "{sql}: {}", statement.text);
+        }
+    }
+}
