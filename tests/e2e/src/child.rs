@@ -88,11 +88,21 @@ pub fn run(manifest: &Path, out: &Path, more: &[&str]) -> Running {
 
 /// Starts a program of this workspace.
 pub fn start<A: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = A>) -> Running {
+    start_in(program, arguments, &[])
+}
+
+/// The same, with these variables in its environment.
+pub fn start_in<A: AsRef<OsStr>>(
+    program: &str,
+    arguments: impl IntoIterator<Item = A>,
+    environment: &[(&str, &str)],
+) -> Running {
     let path = programs().join(program);
     assert!(path.is_file(), "{} is not there: cargo build --workspace --bins", path.display());
     let mut child = Command::new(path)
         .args(arguments)
         .env("NO_COLOR", "1")
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

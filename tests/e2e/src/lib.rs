@@ -8,6 +8,7 @@
 
 pub mod application;
 pub mod child;
+pub mod counted;
 pub mod experiment;
 pub mod http;
 pub mod load;

@@ -120,6 +120,22 @@ impl Raw {
         }
     }
 
+    /// Says that it sends no more, and may still read.
+    pub async fn send_no_more(&mut self) {
+        // The other side may be gone.
+        let _ = self.stream.shutdown().await;
+    }
+
+    /// Reads until the other side has closed or broken the connection; what it has said.
+    pub async fn rest(&mut self) -> Vec<u8> {
+        let mut said = Vec::new();
+        match timeout(LIMIT, self.stream.read_to_end(&mut said)).await.expect("the end in time") {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}"),
+        }
+        said
+    }
+
     /// Leaves without reading what was said: with a reset, or as a process that has ended does.
     pub fn vanish(self, with_reset: bool) {
         if with_reset {

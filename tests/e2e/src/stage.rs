@@ -70,9 +70,14 @@ impl Servers {
 
     /// Starts the mirror in front of another worker than the own.
     pub async fn mirror_to(self, worker: SocketAddr, memory: &str, arms: &[SocketAddr]) -> Stage {
+        self.mirror_with(worker, &format!("memory: {memory}\n"), arms).await
+    }
+
+    /// The same, with these lines in its configuration document.
+    pub async fn mirror_with(self, worker: SocketAddr, more: &str, arms: &[SocketAddr]) -> Stage {
         let desk = Desk::new();
         let token = desk.write("token", &format!("{TOKEN}\n"));
-        let document = format!("memory: {memory}\nadmin: 127.0.0.1:0\nadminTokenFile: {}\n", token.display());
+        let document = format!("{more}admin: 127.0.0.1:0\nadminTokenFile: {}\n", token.display());
         let config = desk.write("mirror.yaml", &document).to_string_lossy().into_owned();
         let names = ["baseline", "candidate"];
         let arms = names.into_iter().zip(arms).flat_map(|(name, at)| ["--arm".to_owned(), format!("{name}={at}")]);
