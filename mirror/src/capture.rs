@@ -3,4 +3,5 @@
 
 pub mod digest;
 pub mod exchange;
+mod growing;
 pub mod tracker;

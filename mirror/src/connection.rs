@@ -38,6 +38,15 @@ impl Connection {
         }
     }
 
+    /// Whether there is nothing more to read after such a read into so many bytes, until it is ready again.
+    pub fn is_emptied_by(&self, read: &io::Result<usize>, bytes: usize) -> bool {
+        match read {
+            // What was decrypted already is nothing that readiness tells of.
+            Ok(read) => *read < bytes && matches!(self, Self::Plain(_)),
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
+
     /// Writes what fits.
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {

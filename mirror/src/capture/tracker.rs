@@ -16,20 +16,22 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use bytes::{Bytes, BytesMut};
-
 use super::{
     digest::RowDigest,
     exchange::{Exchange, Outcome, SessionId, StatementOutcome},
+    growing::Growing,
 };
 use crate::wire::{
     backend::{self, TransactionStatus, tag as b},
+    encode,
     frame::{FrameError, Piece, Splitter},
     frontend::tag as f,
 };
 
 /// Payload bytes that are kept of a message whose contents matter.
 const KEPT_BYTES: usize = 1024;
+/// Room for a large request, where nobody says how much is kept at most.
+const ROOM_BYTES: usize = 256 << 20;
 
 /// What a chunk brought about.
 #[derive(Debug, Clone)]
@@ -70,9 +72,12 @@ pub enum Keep {
 pub struct Tracker {
     session: SessionId,
     keep: Keep,
+    /// No more than this is ever kept of a session.
+    room_bytes: usize,
     sequence: u64,
     client: Splitter,
     server: Splitter,
+    server_has_spoken: bool,
     logged_in: bool,
     building: Option<Building>,
     awaiting: VecDeque<Awaiting>,
@@ -92,7 +97,7 @@ pub struct Tracker {
 #[derive(Debug)]
 struct Building {
     begun_ns: u64,
-    request: BytesMut,
+    request: Growing,
 }
 
 #[derive(Debug)]
@@ -101,7 +106,7 @@ struct Awaiting {
     exchange: Option<Arc<Exchange>>,
     /// The request ended with Sync, not with a simple query.
     by_sync: bool,
-    copy_in: BytesMut,
+    copy_in: Growing,
 }
 
 /// Where a COPY from the client stands.
@@ -118,7 +123,8 @@ enum CopyPhase {
 impl CopyPhase {
     fn after(self, client_tag: u8) -> Self {
         match (self, client_tag) {
-            (Self::Data, f::COPY_DONE | f::COPY_FAIL) => Self::Done,
+            (Self::Data, f::SYNC | f::FLUSH | f::COPY_DATA) => Self::Data,
+            (Self::Data, _) => Self::Done,
             (Self::Done, f::SYNC) => Self::None,
             (phase, _) => phase,
         }
@@ -126,13 +132,12 @@ impl CopyPhase {
 }
 
 /// Appends a piece of a message, with the message's header before its first piece.
-fn append(to: &mut BytesMut, piece: &Piece<'_>) {
+fn append(to: &mut Growing, piece: &Piece<'_>, room_bytes: usize) {
     if piece.first {
-        let length = u32::try_from(piece.message_bytes - 1).unwrap_or(u32::MAX);
-        to.extend_from_slice(&[piece.tag]);
-        to.extend_from_slice(&length.to_be_bytes());
+        let [a, b, c, d] = u32::try_from(piece.message_bytes - 1).unwrap_or(u32::MAX).to_be_bytes();
+        to.extend(&[piece.tag, a, b, c, d], room_bytes);
     }
-    to.extend_from_slice(piece.payload);
+    to.extend(piece.payload, room_bytes);
 }
 
 /// The next piece of a chunk, of which `rest` is left.
@@ -146,9 +151,11 @@ impl Tracker {
         Self {
             session,
             keep,
+            room_bytes: ROOM_BYTES,
             sequence: 0,
             client: Splitter::default(),
             server: Splitter::default(),
+            server_has_spoken: false,
             logged_in: false,
             building: None,
             awaiting: VecDeque::new(),
@@ -164,29 +171,38 @@ impl Tracker {
         }
     }
 
-    /// From now on only boundaries are followed; what was kept of exchanges under way is let go of.
-    pub fn keep_boundaries(&mut self) {
-        self.keep = Keep::Boundaries;
-        if let Some(building) = &mut self.building {
-            building.request = BytesMut::new();
-        }
-        for awaiting in &mut self.awaiting {
-            awaiting.exchange = None;
-            awaiting.copy_in = BytesMut::new();
-        }
-        self.statements = Vec::new();
-        self.rows = RowDigest::default();
+    /// The same, of which no more than so many bytes are ever kept.
+    pub fn with_room(self, room_bytes: usize) -> Self {
+        Self { room_bytes, ..self }
     }
 
-    /// Bytes that are kept of requests and COPY data that nobody has been handed yet.
+    /// From now on only boundaries are followed. What was kept of exchanges under way is handed back: to give up much
+    /// memory takes time.
+    pub fn keep_boundaries(&mut self) -> impl Send + use<> {
+        self.keep = Keep::Boundaries;
+        let request = self.building.as_mut().map(|building| std::mem::take(&mut building.request));
+        let give_up = |awaiting: &mut Awaiting| (awaiting.exchange.take(), std::mem::take(&mut awaiting.copy_in));
+        let awaiting: Vec<_> = self.awaiting.iter_mut().map(give_up).collect();
+        self.rows = RowDigest::default();
+        (request, awaiting, std::mem::take(&mut self.statements))
+    }
+
+    /// Bytes that are kept of requests, of COPY data and of outcomes that nobody has been handed yet.
     pub fn kept_bytes(&self) -> usize {
         // COPY data belongs to the exchange at the front alone.
-        self.building.as_ref().map_or(0, |b| b.request.len()) + self.awaiting.front().map_or(0, |a| a.copy_in.len())
+        self.building.as_ref().map_or(0, |b| b.request.len())
+            + self.awaiting.front().map_or(0, |a| a.copy_in.len())
+            + self.statements.len() * size_of::<StatementOutcome>()
     }
 
     /// Nothing is being asked or answered: the next client byte begins an exchange.
     pub fn is_idle(&self) -> bool {
         self.logged_in && self.building.is_none() && self.awaiting.is_empty() && self.client.at_boundary()
+    }
+
+    /// The server has not said anything yet that is a message.
+    pub fn server_is_new(&self) -> bool {
+        !self.server_has_spoken
     }
 
     /// What the server has sent ends with a whole message.
@@ -218,11 +234,18 @@ impl Tracker {
             if !self.logged_in && piece.tag == f::PASSWORD {
                 continue;
             }
+            if piece.tag == f::TERMINATE {
+                // What it had begun and not ended is over now, with what came of it so far.
+                if piece.last {
+                    steps.push(Step::Terminated);
+                }
+                continue;
+            }
             if self.belongs_to_copy(piece.tag) {
                 if self.keep == Keep::Requests
                     && let Some(front) = self.awaiting.front_mut()
                 {
-                    append(&mut front.copy_in, &piece);
+                    append(&mut front.copy_in, &piece, self.room_bytes);
                 }
                 if piece.last {
                     self.copy = self.copy.after(piece.tag);
@@ -233,18 +256,15 @@ impl Tracker {
             if piece.tag == f::FLUSH && self.building.is_none() {
                 continue;
             }
-            let building = self.building.get_or_insert_with(|| Building { begun_ns: now_ns, request: BytesMut::new() });
+            let new = || Building { begun_ns: now_ns, request: Growing::default() };
+            let building = self.building.get_or_insert_with(new);
             if self.keep == Keep::Requests {
-                append(&mut building.request, &piece);
+                append(&mut building.request, &piece, self.room_bytes);
             }
             if piece.last {
                 match piece.tag {
                     f::QUERY | f::FUNCTION_CALL => self.complete(false, steps),
                     f::SYNC => self.complete(true, steps),
-                    f::TERMINATE => {
-                        self.building = None;
-                        steps.push(Step::Terminated);
-                    }
                     _ => {}
                 }
             }
@@ -256,13 +276,18 @@ impl Tracker {
     /// exchange whose request was complete before. What comes of a COPY after its end (the server
     /// failed it while the client was still sending) belongs to nothing: the server ignores it.
     ///
-    /// In the extended protocol a server in copy-in mode ignores Sync; the Sync that counts is the
-    /// one after CopyDone or CopyFail (chapter "Message Flow", "COPY Operations").
+    /// A server in copy-in mode ignores Sync and Flush, and fails the COPY at whatever else belongs to none; in the
+    /// extended protocol the Sync that counts is the one after CopyDone or CopyFail (chapter "Message Flow", "COPY
+    /// Operations").
     fn belongs_to_copy(&self, tag: u8) -> bool {
+        if self.building.is_some() {
+            return false;
+        }
         let by_sync = self.awaiting.front().is_some_and(|front| front.by_sync);
         match tag {
-            f::COPY_DATA | f::COPY_DONE | f::COPY_FAIL => self.building.is_none(),
-            f::SYNC | f::FLUSH => self.building.is_none() && by_sync && self.copy != CopyPhase::None,
+            f::COPY_DATA | f::COPY_DONE | f::COPY_FAIL => true,
+            _ if self.copy == CopyPhase::Data => true,
+            f::SYNC | f::FLUSH => by_sync && self.copy == CopyPhase::Done,
             _ => false,
         }
     }
@@ -274,12 +299,12 @@ impl Tracker {
                 session: self.session,
                 sequence: self.sequence,
                 begun_ns,
-                request: request.freeze(),
+                request: request.into(),
                 outcome: OnceLock::new(),
             })
         });
         self.sequence += 1;
-        self.awaiting.push_back(Awaiting { exchange: exchange.clone(), by_sync, copy_in: BytesMut::new() });
+        self.awaiting.push_back(Awaiting { exchange: exchange.clone(), by_sync, copy_in: Growing::default() });
         // Nobody knows the session before its login; what it asked for until then is told after that.
         if self.logged_in {
             steps.extend(exchange.map(Step::Begun));
@@ -296,6 +321,7 @@ impl Tracker {
     pub fn server(&mut self, chunk: &[u8], now_ns: u64, steps: &mut Vec<Step>) -> Result<(), Malformed> {
         let mut rest = chunk;
         while let Some(piece) = next(&mut self.server, chunk, &mut rest)? {
+            self.server_has_spoken = true;
             match piece.tag {
                 b::DATA_ROW | b::COPY_DATA | b::FUNCTION_RESULT if self.keep != Keep::Boundaries => {
                     self.rows.piece(piece.payload, piece.first, piece.last);
@@ -337,7 +363,13 @@ impl Tracker {
             b::COPY_IN => self.copy = CopyPhase::Data,
             b::COMMAND_COMPLETE => self.statement(now_ns, backend::tag_rows(payload), None),
             b::EMPTY_QUERY | b::PORTAL_SUSPENDED => self.statement(now_ns, None, None),
-            b::ERROR => self.statement(now_ns, None, Some(backend::sqlstate(payload))),
+            b::ERROR => {
+                if self.copy == CopyPhase::Data {
+                    // It takes no more of it.
+                    self.copy = CopyPhase::Done;
+                }
+                self.statement(now_ns, None, Some(backend::sqlstate(payload)));
+            }
             b::READY_FOR_QUERY => {
                 let after = TransactionStatus::from_byte(payload.first().copied().unwrap_or(b'I'));
                 if self.logged_in {
@@ -385,7 +417,7 @@ impl Tracker {
             parsed: std::mem::take(&mut self.parsed),
             before: self.status,
             after,
-            copy_in: Bytes::from(copy_in),
+            copy_in: copy_in.into(),
             broken,
         };
         self.status = after;
@@ -397,7 +429,17 @@ impl Tracker {
 
     /// The connection is gone: whatever was under way ends broken.
     pub fn broken(&mut self, now_ns: u64, steps: &mut Vec<Step>) {
-        self.building = None;
+        // What was answered after a Flush has taken effect there, a COMMIT above all, although its Sync never came.
+        let answered = self.awaiting.is_empty() && !self.statements.is_empty();
+        match self.building.as_mut().filter(|_| answered) {
+            Some(building) => {
+                if self.keep == Keep::Requests {
+                    building.request.extend(&encode::SYNC, self.room_bytes);
+                }
+                self.complete(true, steps);
+            }
+            None => self.building = None,
+        }
         if !self.logged_in {
             self.awaiting.clear();
         }

@@ -10,7 +10,8 @@ use std::{
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{net::TcpListener, sync::watch, task::LocalSet};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::task::TaskTracker;
 
 use super::{
     run_queue::RunQueue,
@@ -92,19 +93,23 @@ pub fn start(
                 Ok(runtime) => runtime,
                 Err(error) => return tracing::error!(%error, "no runtime for the production path"),
             };
-            let sessions = LocalSet::new();
-            // A task of its own: what the set itself waits for is polled whenever one of the sessions is.
-            let accepting = sessions.spawn_local(async move {
+            let sessions = TaskTracker::new();
+            let accepted = sessions.clone();
+            // A task of its own: what the runtime itself waits for is polled whenever one of the sessions is.
+            let accepting = runtime.spawn(async move {
                 tokio::select! {
-                    () = accept(socket, &production, index) => {}
+                    () = accept(socket, &production, &accepted, index) => {}
                     _ = stop.wait_for(|stop| *stop) => {}
                 }
             });
-            if let Err(error) = sessions.block_on(&runtime, accepting) {
+            if let Err(error) = runtime.block_on(accepting) {
                 tracing::error!(%error, "a production thread takes no more clients");
             }
             // No new clients; those that are there leave between two transactions.
-            let _ = runtime.block_on(async { tokio::time::timeout(drain, sessions).await });
+            sessions.close();
+            let _ = runtime.block_on(async { tokio::time::timeout(drain, sessions.wait()).await });
+            // A look-up of the worker's name that hangs is waited for by nobody.
+            runtime.shutdown_background();
         };
         let thread = thread::Builder::new().name(format!("production-{index}")).spawn(body);
         threads.push(thread.map_err(ListenError::Thread)?);
@@ -112,7 +117,7 @@ pub fn start(
     Ok(threads)
 }
 
-async fn accept(socket: std::net::TcpListener, production: &Arc<Production>, thread: usize) {
+async fn accept(socket: std::net::TcpListener, production: &Arc<Production>, sessions: &TaskTracker, thread: usize) {
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the listening socket is unusable"),
@@ -122,7 +127,7 @@ async fn accept(socket: std::net::TcpListener, production: &Arc<Production>, thr
             Ok((stream, _)) => {
                 // Without it every small answer would wait for the client's acknowledgement.
                 let _ = stream.set_nodelay(true);
-                tokio::task::spawn_local(session::serve(Arc::clone(production), Stream::Tcp(stream), thread));
+                sessions.spawn(session::serve(Arc::clone(production), Stream::Tcp(stream), thread));
             }
             Err(error) => {
                 // Out of file descriptors: clients wait in the backlog until some are free.

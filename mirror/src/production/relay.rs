@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::yield_now, time::timeout};
+use tokio::{
+    task::{spawn_blocking, yield_now},
+    time::timeout,
+};
 
 mod copy;
 mod direction;
@@ -27,7 +30,7 @@ use crate::{
         tracker::{Keep, Malformed, Step, Tracker},
     },
     connection::Connection,
-    wire::startup::Startup,
+    wire::{backend::tag, startup::Startup},
 };
 
 /// After so many rounds in which something moved, the thread's other sessions get their turn.
@@ -81,7 +84,8 @@ pub async fn run(
         worker,
         state,
         thread,
-        tracker: Tracker::new(state.id, if captured { Keep::Requests } else { Keep::Boundaries }),
+        tracker: Tracker::new(state.id, if captured { Keep::Requests } else { Keep::Boundaries })
+            .with_room(production.tap.limit_bytes()),
         startup: Some(startup),
         steps: Vec::new(),
         upstream: Direction::new(),
@@ -94,7 +98,7 @@ pub async fn run(
         refused: None,
     };
     let end = if mirrored { relay.forward().await } else { relay.copy().await };
-    let lingers = matches!(end, End::Worker);
+    let lingers = matches!(end, End::Worker | End::WorkerUnable);
     relay.part(end).await;
     relay.close();
     // What the client said last may still be on its way, encrypted; the worker need not read it.
@@ -119,7 +123,7 @@ impl Relay<'_> {
                 Ok(true) => {
                     rounds = rounds.wrapping_add(1);
                     if rounds.is_multiple_of(ROUNDS_PER_TURN) {
-                        yield_now().await;
+                        self.give_way().await;
                     }
                     continue;
                 }
@@ -133,6 +137,14 @@ impl Relay<'_> {
                 return end;
             }
         }
+    }
+
+    /// The thread's other sessions have their turn. While one direction is busy nothing waits, so that this is when
+    /// the other one is looked at.
+    async fn give_way(&mut self) {
+        yield_now().await;
+        self.upstream.refresh();
+        self.downstream.refresh();
     }
 
     /// Whether a session of a mirror that goes away ends now: between two transactions, or when its time is up.
@@ -239,6 +251,9 @@ impl Relay<'_> {
         let looked = self.tracker.server(self.downstream.pending(), now_ns, &mut self.steps);
         self.after_look();
         looked.map_err(|Malformed { error, before_bytes }| {
+            if self.tracker.server_is_new() && self.downstream.pending().first() == Some(&tag::ERROR) {
+                return End::WorkerUnable;
+            }
             // What is malformed does not reach the client; what came before it does.
             self.downstream.keep(before_bytes);
             End::WorkerMalformed { error, whole: self.tracker.server_at_boundary() }
@@ -278,7 +293,11 @@ impl Relay<'_> {
         tap.end(self.thread);
         if self.captured && !tap.is_capturing() {
             self.captured = false;
-            self.tracker.keep_boundaries();
+            let kept = self.tracker.keep_boundaries();
+            if self.kept_bytes > 0 {
+                // Not here, where others wait for their turn.
+                drop(spawn_blocking(move || drop(kept)));
+            }
             tap.kept(self.kept_bytes, 0);
             self.kept_bytes = 0;
         }

@@ -131,6 +131,11 @@ impl Tap {
         self.pending_bytes.load(Ordering::Relaxed)
     }
 
+    /// What may wait at most, bytes.
+    pub fn limit_bytes(&self) -> usize {
+        self.limit_bytes
+    }
+
     /// Events that wait. Shadow side.
     pub fn waiting(&self) -> usize {
         self.queue.len()

@@ -59,6 +59,13 @@ impl Splitter {
     pub fn next<'a>(&mut self, chunk: &mut &'a [u8]) -> Result<Option<Piece<'a>>, FrameError> {
         let (before, mut header_taken) = (*chunk, 0);
         if !self.begun {
+            if self.header_len == 0
+                && let Some((header, rest)) = chunk.split_first_chunk()
+            {
+                // As nearly always: the whole header is there.
+                (self.header, self.header_len, header_taken) = (*header, HEADER_BYTES, HEADER_BYTES);
+                *chunk = rest;
+            }
             while self.header_len < HEADER_BYTES {
                 let Some((byte, rest)) = chunk.split_first() else {
                     return Ok(None);

@@ -268,3 +268,57 @@ fn a_flush_behind_a_sync_leaves_the_session_at_rest() {
     tracker.server(&message(b'Z', b"I"), 3, &mut steps).unwrap();
     assert!(tracker.is_idle() && tracker.in_flight() == 0);
 }
+
+/// What came of the last exchange of a conversation whose connection is gone in the end.
+fn broken(script: &[(Side, Vec<u8>)]) -> Vec<String> {
+    let mut tracker = Tracker::new(SessionId(1), Keep::Requests);
+    let mut steps = Vec::new();
+    tracker.server(&ready(b'T'), 0, &mut steps).unwrap();
+    for (side, bytes) in script {
+        match side {
+            Client => tracker.client(bytes, 1, &mut steps).unwrap(),
+            Server => tracker.server(bytes, 2, &mut steps).unwrap(),
+        }
+    }
+    steps.clear();
+    tracker.broken(3, &mut steps);
+    assert_eq!((tracker.in_flight(), tracker.kept_bytes()), (0, 0));
+    let tell = |step: &Step| match step {
+        Step::Begun(e) => format!("begun, ends with {}", char::from(e.request[e.request.len() - 5])),
+        Step::Ended(e) => {
+            e.outcome.get().map_or_else(String::new, |o| format!("{} done, {}", o.statements.len(), o.broken))
+        }
+        _ => "other".to_owned(),
+    };
+    steps.iter().map(tell).collect()
+}
+
+#[test]
+fn a_commit_that_was_answered_after_a_flush_is_told_of_although_its_sync_never_comes() {
+    let commit = [message(b'P', b"\0commit\0\0\0"), message(b'B', &[0; 8]), message(b'E', &[0; 5]), message(b'H', b"")];
+    let answer = [message(b'1', b""), message(b'2', b""), message(b'C', b"COMMIT\0")].concat();
+    let asked = (Client, commit.concat());
+    for goodbye in [message(b'X', b""), Vec::new()] {
+        let steps = broken(&[(Client, commit.concat()), (Server, answer.clone()), (Client, goodbye)]);
+        assert_eq!(steps, ["begun, ends with S", "1 done, true"]);
+    }
+    assert!(broken(&[asked, (Client, message(b'X', b""))]).is_empty(), "nobody knows that it did anything");
+}
+
+#[test]
+fn what_a_server_ignores_or_fails_in_a_copy_is_no_exchange() {
+    let copy = (Client, message(b'Q', b"copy t from stdin\0"));
+    let go_on = (Server, message(b'G', &[0, 0, 0]));
+    let sync = (Client, [message(b'd', b"1\n"), message(b'S', b""), message(b'H', b""), message(b'c', b"")].concat());
+    check(
+        &[copy, go_on, sync, (Server, [message(b'C', b"COPY 1\0"), ready(b'I')].concat())],
+        &["begun 0 at 10 with 23 bytes", "ended 0 served 10..40 [0/1] Idle->Idle copy 22"],
+    );
+    let copy = (Client, message(b'Q', b"copy t from stdin\0"));
+    let go_on = (Server, message(b'G', &[0, 0, 0]));
+    let failed = [message(b'E', b"SERROR\0C08P01\0\0"), ready(b'I')].concat();
+    check(
+        &[copy, go_on, (Client, message(b'Q', b"select 1\0")), (Server, failed)],
+        &["begun 0 at 10 with 23 bytes", "ended 0 served 10..40 [08P01] Idle->Idle copy 14"],
+    );
+}

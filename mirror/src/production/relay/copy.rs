@@ -2,8 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use tokio::task::yield_now;
-
 use super::{End, ROUNDS_PER_TURN, Relay};
 
 impl Relay<'_> {
@@ -38,7 +36,7 @@ impl Relay<'_> {
             if moved {
                 rounds = rounds.wrapping_add(1);
                 if rounds.is_multiple_of(ROUNDS_PER_TURN) {
-                    yield_now().await;
+                    self.give_way().await;
                 }
                 continue;
             }

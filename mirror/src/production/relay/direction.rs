@@ -15,13 +15,15 @@ pub(super) struct Direction {
     end: usize,
     /// There is nothing more to read.
     pub(super) closed: bool,
+    /// There was nothing to read when it was last tried: a read waits until the side that is read from is ready.
+    dry: bool,
     /// When the bytes in the buffer were read, ns.
     pub(super) read_ns: u64,
 }
 
 impl Direction {
     pub(super) fn new() -> Self {
-        Self { buffer: None, start: 0, end: 0, closed: false, read_ns: 0 }
+        Self { buffer: None, start: 0, end: 0, closed: false, dry: false, read_ns: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -53,10 +55,19 @@ impl Direction {
         self.closed = true;
     }
 
+    /// The side that is read from is ready, or may be.
+    pub(super) fn refresh(&mut self) {
+        self.dry = false;
+    }
+
     /// Reads when empty. Whether there are new bytes.
     pub(super) fn fill(&mut self, from: &mut Connection) -> io::Result<bool> {
+        if self.dry {
+            return Ok(false);
+        }
         let buffer = self.buffer.get_or_insert_with(Lent::borrow);
         let read = from.try_read(buffer);
+        self.dry = from.is_emptied_by(&read, buffer.len());
         (self.start, self.end) = (0, *read.as_ref().unwrap_or(&0));
         if self.is_empty() {
             self.discard();

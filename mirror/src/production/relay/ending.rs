@@ -16,6 +16,9 @@ pub(super) enum End {
     Worker,
     /// The client sent what is no PostgreSQL message.
     ClientMalformed(FrameError),
+    /// The worker has no process for this client, and says so in words without a length, as servers did before
+    /// protocol 3 (PostgreSQL's `report_fork_failure_to_client`).
+    WorkerUnable,
     /// The worker sent what is no PostgreSQL message.
     WorkerMalformed {
         /// What is wrong with it.
@@ -71,20 +74,28 @@ impl Relay<'_> {
                 malformed.fetch_add(1, Ordering::Relaxed);
                 self.tell(self.tracker.server_at_boundary(), "08P01", &error.to_string()).await;
             }
+            End::WorkerUnable => {
+                tracing::warn!("the worker has no process for a client");
+                self.pass_on().await;
+            }
             End::WorkerMalformed { error, whole } => {
                 malformed.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%error, "the worker sent a malformed message");
-                let Self { client, downstream, .. } = self;
-                // A client that does not read it is not told more either.
-                if matches!(timeout(FLUSH_LIMIT, client.write_all(downstream.pending())).await, Ok(Ok(()))) {
-                    downstream.discard();
-                }
+                self.pass_on().await;
                 self.tell(whole, "08P01", &error.to_string()).await;
             }
             End::Drained => {
                 let whole = self.tracker.server_at_boundary();
                 self.tell(whole, "57P01", "understudy: the mirror is going away; connect again").await;
             }
+        }
+    }
+
+    /// What the worker said last goes to the client; one that does not read it is not told more either.
+    async fn pass_on(&mut self) {
+        let Self { client, downstream, .. } = self;
+        if matches!(timeout(FLUSH_LIMIT, client.write_all(downstream.pending())).await, Ok(Ok(()))) {
+            downstream.discard();
         }
     }
 

@@ -58,6 +58,7 @@ impl Relay<'_> {
                 if self.upstream.is_empty() { Interest::READABLE } else { Interest::READABLE.add(Interest::WRITABLE) };
             // The time-out is for the look at the drain.
             let _ = timeout(DRAIN_LOOK, self.worker.ready(interest)).await;
+            self.downstream.refresh();
         }
     }
 }

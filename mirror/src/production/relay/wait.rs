@@ -14,7 +14,7 @@ impl Relay<'_> {
     /// Waits until something can move. What fails while it waits is what was written before and is encrypted.
     pub(super) async fn wait(&mut self) -> Result<(), End> {
         let (client_interest, worker_interest) = self.interests();
-        let Self { production, client, worker, state, held, worker_deaf, .. } = self;
+        let Self { production, client, worker, state, held, worker_deaf, upstream, downstream, .. } = self;
         let draining = production.draining.load(Ordering::SeqCst);
         // One look at both sides and one place for the task to be woken from, without a list that threads share:
         // this is on the way of every message.
@@ -25,6 +25,12 @@ impl Relay<'_> {
             }
             let client = client_interest.map_or(Poll::Pending, |interest| client.poll_ready(context, interest));
             let worker = worker_interest.map_or(Poll::Pending, |interest| worker.poll_ready(context, interest));
+            if client.is_ready() {
+                upstream.refresh();
+            }
+            if worker.is_ready() {
+                downstream.refresh();
+            }
             if client.is_pending() && worker.is_pending() {
                 Poll::Pending
             } else {
