@@ -58,6 +58,8 @@ pub enum TlsError {
 pub struct TlsStream {
     stream: Stream,
     session: Connection,
+    /// The other side takes nothing any more; what it said before can still be read.
+    deaf: bool,
 }
 
 /// Asks a server whether it speaks TLS (`SSLRequest`). After a no it goes on in plain text.
@@ -85,7 +87,7 @@ impl TlsStream {
     /// Agrees with a server that waits for it.
     pub async fn agree(stream: Stream, client: &TlsClient) -> Result<Self, TlsError> {
         let session = ClientConnection::new(Arc::clone(&client.config), client.name.clone())?;
-        let mut this = Self { stream, session: session.into() };
+        let mut this = Self { stream, session: session.into(), deaf: false };
         this.handshake().await?;
         Ok(this)
     }
@@ -96,7 +98,7 @@ impl TlsStream {
         while !read.is_empty() {
             session.read_tls(&mut read)?;
         }
-        let mut this = Self { stream, session: session.into() };
+        let mut this = Self { stream, session: session.into(), deaf: false };
         this.handshake().await?;
         Ok(this)
     }
@@ -135,7 +137,8 @@ impl TlsStream {
 
     /// Reads what is there; 0 at the end.
     pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.push()?;
+        // That it takes nothing any more is told when it is written to; its last words are still to be had.
+        let _ = self.push();
         loop {
             match self.session.reader().read(buffer) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
@@ -164,9 +167,9 @@ impl TlsStream {
 
     /// Whether it can be read or written, as asked, or what was taken could be sent; the task is woken when it can.
     pub fn poll_ready(&mut self, context: &mut Context<'_>, interest: Interest) -> Poll<io::Result<()>> {
-        let interest = if self.session.wants_write() { interest.add(Interest::WRITABLE) } else { interest };
+        let interest = if self.wants_write() { interest.add(Interest::WRITABLE) } else { interest };
         ready!(self.stream.poll_ready(context, interest))?;
-        Poll::Ready(self.push())
+        Poll::Ready(if self.deaf { Ok(()) } else { self.push() })
     }
 
     /// Sends everything that was taken.
@@ -181,7 +184,7 @@ impl TlsStream {
 
     /// Whether bytes that were taken wait for the network.
     pub fn wants_write(&self) -> bool {
-        self.session.wants_write()
+        !self.deaf && self.session.wants_write()
     }
 
     /// Says that nothing more will be written, as far as the network takes it now.
@@ -203,11 +206,16 @@ impl TlsStream {
     /// Sends what was taken, as far as the network takes it.
     fn push(&mut self) -> io::Result<()> {
         while self.session.wants_write() {
+            if self.deaf {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
             match self.session.write_tls(&mut Writing(&self.stream)) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(_) => {}
+                Ok(1..) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(e) => return Err(e),
+                failed => {
+                    self.deaf = true;
+                    return Err(failed.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into()));
+                }
             }
         }
         Ok(())

@@ -28,6 +28,8 @@ const LOGIN_LIMIT: Duration = Duration::from_secs(600);
 const MESSAGE_BYTES: usize = 1 << 16;
 /// The login is over.
 const AUTHENTICATION_OK: u32 = 0;
+/// The server's last word of SASL: it asks for nothing.
+const SASL_FINAL: u32 = 12;
 
 /// Why a login does not come to its end here.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +54,11 @@ pub async fn pass(client: &mut Connection, worker: &mut Connection) -> Result<()
 }
 
 async fn exchange(client: &mut Connection, worker: &mut Connection) -> Result<(), LoginError> {
-    let mut left_out = false;
+    let (mut left_out, mut asked) = (false, false);
     loop {
-        let (from_client, tag) = first_byte(client, worker).await?;
+        // Some clients send their first request along with the password: it is no part of the login, and is left
+        // where it is for whoever follows the session.
+        let (from_client, tag) = if asked { first_byte(client, worker).await? } else { (false, tag(worker).await?) };
         let sender = if from_client { &mut *client } else { &mut *worker };
         let message = message(sender, tag).await?;
         let payload = message.get(HEADER_BYTES..).unwrap_or_default();
@@ -62,6 +66,7 @@ async fn exchange(client: &mut Connection, worker: &mut Connection) -> Result<()
             if tag == f::PASSWORD && left_out && believes_that_binding_is_missing(payload) {
                 return Err(LoginError::Downgrade);
             }
+            asked = false;
             worker.write_all(&message).await?;
             continue;
         }
@@ -72,12 +77,10 @@ async fn exchange(client: &mut Connection, worker: &mut Connection) -> Result<()
             }
             _ => client.write_all(&message).await?,
         }
-        let is_over = match (tag, request(payload)) {
-            (b::AUTHENTICATION, Some((code, _))) => code == AUTHENTICATION_OK,
-            (tag, _) => tag == b::ERROR,
-        };
-        if is_over {
-            return Ok(());
+        match (tag, request(payload)) {
+            (b::AUTHENTICATION, Some((AUTHENTICATION_OK, _))) | (b::ERROR, _) => return Ok(()),
+            (b::AUTHENTICATION, Some((code, _))) => asked = code != SASL_FINAL,
+            _ => {}
         }
     }
 }
@@ -99,6 +102,15 @@ async fn first_byte(client: &mut Connection, worker: &mut Connection) -> Result<
             ready = client.ready(Interest::READABLE) => ready?,
             ready = worker.ready(Interest::READABLE) => ready?,
         }
+    }
+}
+
+/// The type of the next message of one side.
+async fn tag(from: &mut Connection) -> Result<u8, LoginError> {
+    let mut tag = [0];
+    match from.read(&mut tag).await? {
+        0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        _ => Ok(tag[0]),
     }
 }
 
