@@ -143,7 +143,7 @@ impl Player {
     async fn login(&mut self, startup: &Startup) -> Result<(), PlayError> {
         let startup = without_timeouts(startup, self.address.unknown_timeouts.load(Ordering::Relaxed));
         self.stream.write_all(&encode::startup(&startup)).await?;
-        let mut steps = Vec::new();
+        let (mut steps, mut said) = (Vec::new(), Vec::new());
         loop {
             let mut buffer = vec![0; LOGIN_BYTES];
             let read = self.stream.read(&mut buffer).await?;
@@ -151,7 +151,11 @@ impl Player {
             if chunk.is_empty() {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
-            for message in frame::messages(chunk) {
+            // A message may come in two reads.
+            said.extend_from_slice(chunk);
+            let mut whole = 0;
+            for message in frame::messages(&said) {
+                whole += message.bytes.len();
                 if message.tag == backend::tag::ERROR {
                     return Err(PlayError::Refused(
                         String::from_utf8_lossy(&backend::sqlstate(message.payload)).into_owned(),
@@ -162,9 +166,14 @@ impl Player {
                     return Err(PlayError::Refused("28000".to_owned()));
                 }
             }
+            said.drain(..whole);
             self.tracker.server(chunk, now_ns(), &mut steps)?;
             if matches!(steps.last(), Some(Step::LoggedIn)) {
                 return Ok(());
+            }
+            // Nothing that a server says in a login is longer.
+            if said.len() > LOGIN_BYTES {
+                return Err(PlayError::Refused("08P01".to_owned()));
             }
         }
     }

@@ -46,6 +46,14 @@ impl Step {
         matches!(self, Self::Prepare { .. } | Self::Play { prepares: true, .. })
     }
 
+    /// It binds a prepared statement of such a name.
+    fn binds(&self, is_named: impl Fn(&[u8]) -> bool) -> bool {
+        let (Self::Set { request, .. } | Self::Play { request, .. }) = self else { return false };
+        frame::messages(request).any(|message| {
+            matches!(frontend::request(message.tag, message.payload), Request::Bind { statement, .. } if is_named(statement))
+        })
+    }
+
     /// With it behind, the other has no effect.
     fn replaces(&self, other: &Self) -> bool {
         match (self, other) {
@@ -193,11 +201,15 @@ impl Prologue {
     fn forget(&mut self, closed: &[u8]) -> bool {
         let before = self.steps.len();
         self.steps.retain(|step| !matches!(step, Step::Prepare { name, .. } if name == closed));
-        self.steps.len() < before
+        let gone = self.steps.len() < before;
+        // What was set through it can't be set again without it.
+        self.bound |= gone && self.steps.iter().any(|step| step.binds(|name| name == closed));
+        gone
     }
 
     fn forget_all(&mut self) {
         self.steps.retain(|step| !matches!(step, Step::Prepare { .. }));
+        self.bound |= self.steps.iter().any(|step| step.binds(|name| !name.is_empty()));
         for step in &mut self.steps {
             if let Step::Play { prepares, .. } = step {
                 *prepares = false;

@@ -258,3 +258,18 @@ fn a_pool_that_lets_go_of_locks_as_it_resets_a_session_does_not_bind_it() {
     session.query("select pg_advisory_unlock_all(); insert into t values (1); reset all", Idle);
     assert!(session.bound());
 }
+
+#[test]
+fn a_setting_made_by_a_named_statement_can_not_be_made_again_without_it() {
+    let set = [parse("s", "set search_path = a"), sync()];
+    let goodbyes =
+        [vec![close("s"), sync()], vec![parse("s", "select 1"), sync()], vec![message(b'Q', b"deallocate all\0")]];
+    for goodbye in goodbyes {
+        let mut session = Session::new();
+        session.request(&set, Idle, false);
+        session.request(&[execute("s"), sync()], Idle, false);
+        assert!(!session.bound(), "both are there");
+        session.request(&goodbye, Idle, false);
+        assert!(session.bound());
+    }
+}
