@@ -9,7 +9,7 @@ use understudy_crds::{condition::SkipReason, experiment::StatementClass};
 use super::{
     footprint::KeyValue,
     functions::{ORDER_DEPENDENT, SERVER_IDENTITY, SIDE_EFFECTS, VOLATILE_ANSWERS, changes_nothing},
-    lexer::Lexed,
+    lexer::{self, Lexed},
     session,
     tree::{self, Found, ValueSource},
 };
@@ -252,7 +252,7 @@ fn statement(tree: &Value, text: &str, lexed: &Lexed<'_>) -> Statement {
         changes: changes && !of_the_server,
         tables: tables(node, body, &found, writes, lexed),
         fingerprint: Fingerprint(fingerprint),
-        text: shortened(normalised).into(),
+        text: shortened(without_strings(&normalised)).into(),
     }
 }
 
@@ -272,6 +272,19 @@ fn answer(node: &str, body: &Value, found: &Found) -> Answer {
     } else {
         Answer::Definite
     }
+}
+
+/// The parser's own normaliser does not look into every kind of statement: of EXECUTE, or of a table's defaults, it
+/// leaves the constants. Strings may be anybody's data.
+fn without_strings(text: &str) -> String {
+    let (mut shown, mut at) = (String::with_capacity(text.len()), 0);
+    for literal in lexer::lex(text.as_bytes()).literals.iter().filter(|literal| literal.quoted) {
+        shown.push_str(text.get(at..literal.offset).unwrap_or_default());
+        shown.push_str("'…'");
+        at = literal.offset + literal.text.len();
+    }
+    shown.push_str(text.get(at..).unwrap_or_default());
+    shown
 }
 
 fn shortened(mut text: String) -> String {

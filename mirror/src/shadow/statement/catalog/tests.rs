@@ -290,6 +290,11 @@ fn a_password_is_not_shown_in_a_text() {
         "select set_config('a.b', 'secret', false)",
         "update users set password = 'secret' where name = 'ann'",
         "alter role ann password 'secret' and more",
+        "alter role ann set a.b = 'secret'",
+        "execute s('secret')",
+        "create table t (a text default 'secret')",
+        "comment on table t is 'secret'",
+        "prepare transaction 'secret'",
     ] {
         for statement in &Catalog::default().analyse(sql.as_bytes()).template.statements {
             assert!(!statement.text.contains("secret"), "{sql}: {}", statement.text);
