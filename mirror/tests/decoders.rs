@@ -101,6 +101,11 @@ fn a_session_is_followed_through_any_conversation() {
 }
 
 #[test]
+fn an_arm_may_say_anything() {
+    run("player", 2000, proptest::collection::vec(any::<u8>(), 8..400));
+}
+
+#[test]
 fn events_of_the_traffic_log_may_be_any_bytes() {
     run("record", 4096, prop_oneof![random(), records(), mutated(records())]);
 }

@@ -3,6 +3,7 @@
 
 mod capture;
 mod login;
+mod player;
 pub mod session;
 mod statement;
 mod traffic_log;
@@ -12,7 +13,7 @@ mod wire;
 pub type Check = fn(&[u8]);
 
 /// Every target by its name, which is that of its corpus as well.
-pub const TARGETS: [(&str, Check); 15] = [
+pub const TARGETS: [(&str, Check); 16] = [
     ("backend", wire::backend),
     ("digest", capture::digest),
     ("encode", wire::encode),
@@ -21,6 +22,7 @@ pub const TARGETS: [(&str, Check); 15] = [
     ("lexer", statement::lexer),
     ("login", login::login),
     ("plan", statement::plan),
+    ("player", player::player),
     ("record", traffic_log::record),
     ("sasl", wire::sasl),
     ("segment", traffic_log::segment),
