@@ -15,6 +15,8 @@ pub mod load;
 pub mod pgbench;
 pub mod raw;
 pub mod recorder;
+pub mod scenario;
+pub mod scenario_table;
 pub mod small_disk;
 pub mod stage;
 pub mod tables;
