@@ -1,0 +1,145 @@
+//! A worker that shows a certificate, mirrors in front of it, and libpq as their client.
+
+use std::{fs, net::SocketAddr, process::Stdio, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    process::Command,
+    time::timeout,
+};
+use understudy_harness::{Cluster, server_account, wait_until};
+
+use crate::{
+    child::{Running, start},
+    experiment::Desk,
+    http,
+    scenario::{SSL_REQUEST, request},
+    turn::{Turn, take_turn},
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const ENCRYPTED: [&str; 4] = [
+    "ALTER SYSTEM SET ssl_cert_file = 'worker.crt'",
+    "ALTER SYSTEM SET ssl_key_file = 'worker.key'",
+    "ALTER SYSTEM SET ssl = on",
+    "SELECT pg_reload_conf()",
+];
+
+/// The worker.
+#[derive(Debug)]
+pub struct TlsWorker {
+    /// The server.
+    pub server: Cluster,
+    desk: Desk,
+    _turn: Turn,
+}
+
+impl TlsWorker {
+    /// Waits for its turn and starts a worker with this certificate and its key; it speaks plain text as well.
+    pub async fn start(certificate: &str, key: &str, hba: &str, prepared: &str) -> Self {
+        let turn = take_turn().await;
+        let server = Cluster::builder().hba(hba).setting("listen_addresses", "localhost").start().await;
+        for (from, name) in [(certificate, "worker.crt"), (key, "worker.key")] {
+            let path = server.data_dir().join(name);
+            fs::copy(from, &path).expect("a copy");
+            server_account().take(&path).expect("the server's own");
+        }
+        let client = server.connect().await;
+        for statement in ENCRYPTED {
+            client.batch_execute(statement).await.expect(statement);
+        }
+        client.batch_execute(prepared).await.expect("a prepared worker");
+        let worker = Self { server, desk: Desk::new(), _turn: turn };
+        let address = worker.address();
+        wait_until("the worker speaks TLS", || async { answer(address).await.1 == b'S' }).await;
+        worker
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.server.port()).into()
+    }
+
+    /// A mirror in front of it; `more` goes into its configuration document.
+    pub async fn mirror(&self, more: &str) -> TlsMirror {
+        self.mirror_to("localhost", more).await
+    }
+
+    /// The same, with a name for the worker's host.
+    pub async fn mirror_to(&self, host: &str, more: &str) -> TlsMirror {
+        let worker = format!("{host}:{}", self.server.port());
+        let document = format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworker: {worker}\n{more}");
+        let config = self.desk.write("mirror.yaml", &document).to_string_lossy().into_owned();
+        let mut running = start("understudy-mirror", ["--config", &config]);
+        let (through, admin) = (running.mirror().await, running.admin().await);
+        TlsMirror { running, through, admin, config }
+    }
+
+    /// Whether psql's connection to its server is encrypted, or what it says. It is `ann` unless told otherwise.
+    pub async fn psql(&self, at: SocketAddr, how: &str) -> Result<String, String> {
+        let who = "dbname=postgres user=ann password=secret";
+        let dsn = format!("host=localhost hostaddr={} port={} {who} {how}", at.ip(), at.port());
+        let psql = Command::new(self.server.server().spec().binaries.program("psql"))
+            .args(["-X", "-w", "-At", "-c", "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", &dsn])
+            .env("PGPASSFILE", "/dev/null")
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let done = timeout(LIMIT, psql).await.expect("an answer in time").expect("psql");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
+    }
+}
+
+/// A mirror in front of it.
+#[derive(Debug)]
+pub struct TlsMirror {
+    /// Its process.
+    pub running: Running,
+    /// Where it listens.
+    pub through: SocketAddr,
+    /// Its admin HTTP.
+    pub admin: String,
+    config: String,
+}
+
+impl TlsMirror {
+    /// A number of its metrics.
+    pub async fn metric(&self, name: &str) -> i64 {
+        let text = http::get(&self.admin, "/metrics").await.expect("metrics");
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("understudy_")?.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in\n{text}"))
+    }
+
+    /// The most memory that its process has taken, MiB.
+    pub fn most_mib(&self) -> u64 {
+        let is_ours = |process: &fs::DirEntry| {
+            let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+            line.windows(self.config.len()).any(|part| part == self.config.as_bytes())
+        };
+        let process = fs::read_dir("/proc").expect("/proc").flatten().find(is_ours).expect("the mirror's process");
+        let text = fs::read_to_string(process.path().join("status")).expect("its status");
+        let most = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
+        most.map(|kib: u64| kib >> 10).expect("a number of kB")
+    }
+}
+
+/// A connection on which TLS was asked for and agreed to.
+pub async fn agreed(address: SocketAddr) -> TcpStream {
+    let (stream, said) = answer(address).await;
+    assert_eq!(char::from(said), 'S', "{address}");
+    stream
+}
+
+async fn answer(address: SocketAddr) -> (TcpStream, u8) {
+    let asked = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        stream.write_all(&request(SSL_REQUEST)).await?;
+        let said = stream.read_u8().await?;
+        std::io::Result::Ok((stream, said))
+    };
+    timeout(LIMIT, asked).await.expect("in time").expect("an answer")
+}
