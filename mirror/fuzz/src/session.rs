@@ -152,7 +152,7 @@ async fn run(script: &Script) -> io::Result<Played> {
     let sent = client.seen.borrow().sent;
     let greeted = model::greeted(client.told.get(..sent).unwrap_or_default());
     let wait = match greeted.wish {
-        model::Wish::Unsaid | model::Wish::NoLength | model::Wish::Unasked => Duration::ZERO,
+        model::Wish::Unsaid | model::Wish::NoLength | model::Wish::Unasked | model::Wish::Again => Duration::ZERO,
         _ if judge::stays(script) => LIMIT,
         _ => Duration::from_millis(50),
     };

@@ -172,6 +172,7 @@ impl Tracker {
     }
 
     /// The same, of which no more than so many bytes are ever kept.
+    #[must_use]
     pub fn with_room(self, room_bytes: usize) -> Self {
         Self { room_bytes, ..self }
     }

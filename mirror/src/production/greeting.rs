@@ -58,6 +58,14 @@ pub enum GreetError {
     /// The client speaks TLS without asking, and there is none for it here, or not for this protocol.
     #[error("the client speaks TLS that it was not offered")]
     Unasked,
+    /// The client asks for an encryption a second time. It has not been told yet.
+    #[error("encryption is asked for a second time")]
+    Again {
+        /// Who asks.
+        client: Box<Connection>,
+        /// What it asks with, which PostgreSQL takes for a protocol that it does not know.
+        protocol: u32,
+    },
     /// Clients have to use TLS here, and this one does not. It has not been told yet.
     #[error("the client does not use TLS")]
     Plain(Box<Connection>),
@@ -118,9 +126,10 @@ pub async fn greet(stream: Stream, tls: Option<&ClientTls>) -> Result<Option<Gre
                 return Ok(Some(Greeted { client, packet, wish: Wish::Session(startup), certificate }));
             }
             Err(StartupError::Length) => return Err(GreetError::Length),
-            // A second request for the same is a protocol that the worker does not know, as it will say.
-            Ok(startup::First::SslRequest | startup::First::GssEncRequest)
-            | Err(StartupError::Layout | StartupError::Protocol) => {
+            // The worker can't be asked for its words: it was not asked for encryption before.
+            Ok(startup::First::SslRequest) => return Err(again(client, startup::SSL)),
+            Ok(startup::First::GssEncRequest) => return Err(again(client, startup::GSSENC)),
+            Err(StartupError::Layout | StartupError::Protocol) => {
                 return Ok(Some(Greeted { client, packet, wish: Wish::Refusal, certificate }));
             }
         }
@@ -135,6 +144,10 @@ pub async fn greet(stream: Stream, tls: Option<&ClientTls>) -> Result<Option<Gre
 struct Asked {
     tls: bool,
     gss: bool,
+}
+
+fn again(client: Connection, protocol: u32) -> GreetError {
+    GreetError::Again { client: Box::new(client), protocol }
 }
 
 fn plain(client: Connection) -> Option<Stream> {

@@ -160,6 +160,12 @@ pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
         Ok(Err(GreetError::Length)) => return counters.refuse(Cause::Length),
         Ok(Err(GreetError::Unasked)) => return counters.refuse(Cause::Unasked),
         Err(_) => return counters.refuse(Cause::Silent),
+        Ok(Err(GreetError::Again { mut client, protocol })) => {
+            counters.refuse(Cause::Protocol);
+            // As the worker says it, but for what that would support.
+            let why = format!("unsupported frontend protocol {}.{}", protocol >> 16, protocol & 0xffff);
+            return refuse(&mut client, "0A000", &why).await;
+        }
         Ok(Err(GreetError::Plain(mut client))) => {
             counters.unencrypted.fetch_add(1, Ordering::Relaxed);
             return refuse(&mut client, "28000", "understudy: clients have to use TLS here (sslmode=require)").await;
@@ -192,6 +198,7 @@ pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
                 worker.read(&mut [0; 16]).await
             };
             let _ = timeout(WORKER_LIMIT, passed_on).await;
+            linger(&mut client).await;
         }
         Wish::Refusal => {
             counters.refuse(Cause::Protocol);

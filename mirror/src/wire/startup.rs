@@ -13,8 +13,10 @@ pub const PROTOCOL_NAME: &[u8] = b"postgresql";
 
 /// Codes that stand where a protocol version would: 1234 in the upper half.
 pub const CANCEL: u32 = (1234 << 16) + 5678;
-const SSL: u32 = (1234 << 16) + 5679;
-const GSSENC: u32 = (1234 << 16) + 5680;
+/// Asks for TLS.
+pub const SSL: u32 = (1234 << 16) + 5679;
+/// Asks for GSSAPI's encryption.
+pub const GSSENC: u32 = (1234 << 16) + 5680;
 
 /// What a connection begins with.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -105,12 +105,16 @@ pub struct TlsMirror {
 }
 
 impl TlsMirror {
-    /// A number of its metrics.
+    /// A number of its metrics, over all labels that it has.
     pub async fn metric(&self, name: &str) -> i64 {
         let text = http::get(&self.admin, "/metrics").await.expect("metrics");
-        let line =
-            text.lines().find_map(|line| line.strip_prefix("understudy_")?.strip_prefix(name)?.strip_prefix(' '));
-        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in\n{text}"))
+        let value = |line: &str| -> Option<i64> {
+            let (labels, value) = line.strip_prefix("understudy_")?.strip_prefix(name)?.rsplit_once(' ')?;
+            (labels.is_empty() || labels.starts_with('{')).then(|| value.parse().ok())?
+        };
+        let values: Vec<i64> = text.lines().filter_map(value).collect();
+        assert!(!values.is_empty(), "no {name} in\n{text}");
+        values.iter().sum()
     }
 
     /// The most memory that its process has taken, MiB.

@@ -79,7 +79,7 @@ impl<'a> Arbitrary<'a> for Script {
         let mut answers = Vec::new();
         // Most arms let the mirror in: there is more to see behind that.
         let login: u8 = u.arbitrary()?;
-        if login % 8 != 0 {
+        if !login.is_multiple_of(8) {
             answers.push(Answer { cut: u.arbitrary()?, said: vec![Said::Key(vec![login; 8]), Said::LoggedIn] });
         }
         while !u.is_empty() && answers.len() < MAX_ANSWERS {

@@ -48,7 +48,7 @@ pub fn judge(script: &Script, played: &Played) {
 fn transparent(greeted: &Greeted, sent: &[u8], said: &[u8], played: &Played) -> Option<[u8; 5]> {
     let Greeted { replies, wish, packet, rest } = greeted;
     let forwarded = match wish {
-        Wish::Unsaid | Wish::NoLength | Wish::Unasked => &[],
+        Wish::Unsaid | Wish::NoLength | Wish::Unasked | Wish::Again => &[],
         Wish::Refusal | Wish::Cancel => sent.get(*packet..*rest).unwrap_or_default(),
         Wish::Session { .. } => sent.get(*packet..).unwrap_or_default(),
     };
@@ -60,7 +60,7 @@ fn transparent(greeted: &Greeted, sent: &[u8], said: &[u8], played: &Played) -> 
     let heard = heard.get(common..).unwrap_or_default();
     let answered = match wish {
         Wish::Session { .. } | Wish::Refusal => said,
-        Wish::Unsaid | Wish::NoLength | Wish::Unasked | Wish::Cancel => &[],
+        Wish::Unsaid | Wish::NoLength | Wish::Unasked | Wish::Again | Wish::Cancel => &[],
     };
     let Some((relayed, own)) = split(heard, answered) else {
         panic!("the client got what the server did not send: {heard:?} of {answered:?}")
@@ -156,6 +156,7 @@ fn counted(script: &Script, greeted: &Greeted, sent: &[u8], said: &[u8], played:
     if own == Some(*b"08P01") {
         assert_eq!(malformed, 1, "told as malformed, and not counted");
     }
+    assert!(own != Some(*b"0A000") || greeted.wish == Wish::Again, "told that it asked twice, and did not");
     if own == Some(*b"57P01") {
         assert!(played.production.draining.load(Ordering::Relaxed), "told that the mirror goes away, and it stays");
     }
@@ -165,12 +166,13 @@ fn counted(script: &Script, greeted: &Greeted, sent: &[u8], said: &[u8], played:
     if is_malformed(greeted, sent, said) && !server_stops(script) {
         assert_eq!(malformed, 1, "malformed, and not counted");
     }
+    assert!(greeted.wish != Wish::Again || own == Some(*b"0A000"), "not told that it asked twice");
     let counts = [&counters.cancels, &counters.replication].map(count);
     let (cause, expected) = match greeted.wish {
         Wish::Unsaid => (Some(Cause::Vanished), [0, 0]),
         Wish::NoLength => (Some(Cause::Length), [0, 0]),
         Wish::Unasked => (Some(Cause::Unasked), [0, 0]),
-        Wish::Refusal => (Some(Cause::Protocol), [0, 0]),
+        Wish::Again | Wish::Refusal => (Some(Cause::Protocol), [0, 0]),
         Wish::Cancel => (None, [1, 0]),
         Wish::Session { replication } => (None, [0, u64::from(replication)]),
     };

@@ -23,6 +23,8 @@ pub enum Wish {
     NoLength,
     /// TLS that nobody offered: the same.
     Unasked,
+    /// An encryption that it has asked for before: the mirror refuses it, as a server does.
+    Again,
     /// The server has to refuse it.
     Refusal,
     /// A cancel request.
@@ -55,6 +57,7 @@ pub fn greeted(bytes: &[u8]) -> Greeted {
         match code {
             80_877_103 if !tls => tls = true,
             80_877_104 if !gss => gss = true,
+            80_877_103 | 80_877_104 => return end(Wish::Again, next),
             80_877_102 => return end(Wish::Cancel, next),
             196_608..=262_143 => {
                 let wish = match replication(packet.get(4..).unwrap_or_default()) {

@@ -75,6 +75,7 @@ impl Relay<'_> {
                 self.tell(self.tracker.server_at_boundary(), "08P01", &error.to_string()).await;
             }
             End::WorkerUnable => {
+                malformed.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!("the worker has no process for a client");
                 self.pass_on().await;
             }
