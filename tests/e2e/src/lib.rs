@@ -17,6 +17,7 @@ pub mod raw;
 pub mod recorder;
 pub mod scenario;
 pub mod scenario_table;
+pub mod scene;
 pub mod small_disk;
 pub mod stage;
 pub mod tables;

@@ -1,5 +1,5 @@
 //! Cancel requests through the mirror: the right backend among several, nobody with a wrong key, a cancelled write
-//! undone on the arms as on the worker, a cancelled read ended there too, and keys of any length as they came.
+//! undone on the arms as on the worker, a cancelled read ended there too, and the long keys of protocol 3.2 as they came.
 
 #![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
 
@@ -7,18 +7,23 @@ use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::mpsc,
+    net::TcpStream,
     time::timeout,
 };
 use tokio_postgres::Client;
+use understudy_crds::{condition::ArmState, status::ArmStatus};
 use understudy_e2e::{
     raw::{Raw, startup},
     stage::Servers,
     tables::Rows,
-    wire::{kinds, message, query},
+    wire::{kinds, query},
 };
 use understudy_harness::wait_until;
+
+use self::stand_in::{Asked, SLOW, StandIn, V3_0, V3_2, asking_for};
+
+#[path = "cancel/stand_in.rs"]
+mod stand_in;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const TABLES: &str = "CREATE TABLE written (i int, t text)";
@@ -113,48 +118,59 @@ async fn a_read_that_is_cancelled_late_is_cancelled_on_the_arms_as_well() {
     stage.end().await;
 }
 
-/// A stand-in for a server that speaks protocol 3.2, which PostgreSQL 15 does not: it gives every session this key,
-/// and tells what cancel requests it gets.
-async fn stand_in(key: Vec<u8>) -> (SocketAddr, mpsc::Receiver<Vec<u8>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("its number");
-    let (told, cancels) = mpsc::channel(4);
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let (key, told) = (key.clone(), told.clone());
-            tokio::spawn(async move {
-                let mut packet = vec![0; 1 << 12];
-                let read = client.read(&mut packet).await.expect("a packet");
-                packet.truncate(read);
-                if packet.get(4..8) == Some(&80_877_102_u32.to_be_bytes()) {
-                    return told.send(packet).await.expect("the test listens");
-                }
-                let ready = [message(b'R', &[0; 4]), message(b'K', &key), message(b'Z', b"I")].concat();
-                client.write_all(&ready).await.expect("sent");
-                // Until the client goes.
-                while matches!(client.read(&mut packet).await, Ok(1..)) {}
-            });
-        }
-    });
-    (address, cancels)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_long_key_reaches_the_client_and_comes_back_whole() {
-    let key: Vec<u8> = [[0, 0, 4, 210].as_slice(), &(0..=255).collect::<Vec<u8>>()].concat();
-    let (server, mut cancels) = stand_in(key.clone()).await;
+async fn a_long_key_reaches_the_client_and_comes_back_whole_and_the_arm_is_asked_by_its_own() {
+    let mut worker = StandIn::start(1).await;
+    let mut arm = StandIn::start(2).await;
     let servers = Servers::start(0, "SELECT 1").await;
-    let stage = servers.mirror_to(server, "64Mi", &[]).await;
-    let mut digests = Vec::new();
-    for address in [server, stage.through] {
-        let mut client = Raw::connect(address).await;
-        client.send(&startup("postgres")).await;
-        digests.push(client.until(b'Z').await);
-        client.leave().await;
+    let stage = servers.mirror_to(worker.address, "64Mi", &[arm.address]).await;
+
+    // Who asks for 3.2 gets a long key, and who does not gets a short one, as directly.
+    for (version, key) in [(V3_2, worker.key(V3_2)), (V3_0, worker.key(V3_0))] {
+        let mut heard = Vec::new();
+        for address in [worker.address, stage.through] {
+            let mut client = Raw::connect(address).await;
+            client.send(&asking_for(version)).await;
+            let login = client.heard(b'Z').await;
+            assert_eq!(worker.asked().await, Asked::Session(version));
+            assert!(login.contains(&(b'K', key.clone())), "BackendKeyData passes as it is");
+            heard.push(login);
+            client.leave().await;
+        }
+        assert_eq!(heard[0], heard[1]);
     }
-    assert_eq!(digests[0], digests[1], "BackendKeyData passes as it is");
-    cancel(stage.through, &key).await;
-    let came = timeout(LIMIT, cancels.recv()).await.expect("in time");
-    assert_eq!(came, Some(cancel_packet(&key)));
+    assert_eq!(worker.key(V3_2).len(), 4 + 256);
+
+    // A whole session: an exchange, one that is cancelled, one after that.
+    let mut client = Raw::connect(stage.through).await;
+    client.send(&asking_for(V3_2)).await;
+    client.heard(b'Z').await;
+    assert_eq!(worker.asked().await, Asked::Session(V3_2));
+    let asks = async |client: &mut Raw, worker: &mut StandIn, arm: &mut StandIn, sql: &str| {
+        client.send(&query(sql)).await;
+        assert_eq!(worker.asked().await, Asked::Query(sql.to_owned()));
+        // A read starts on the arm although its outcome is not known.
+        loop {
+            match arm.asked().await {
+                // What its key looks like is the arm's to say: the mirror asks for what it needs itself.
+                Asked::Session(version) => assert_eq!(version, V3_0),
+                asked => return assert_eq!(asked, Asked::Query(sql.to_owned())),
+            }
+        }
+    };
+    asks(&mut client, &mut worker, &mut arm, "SELECT 1").await;
+    assert_eq!(kinds(&client.heard(b'Z').await), "CZ");
+    asks(&mut client, &mut worker, &mut arm, SLOW).await;
+    let long = worker.key(V3_2);
+    cancel(stage.through, &long).await;
+    assert_eq!(worker.asked().await, Asked::Cancel(cancel_packet(&long)), "it arrives whole");
+    assert_eq!(kinds(&client.heard(b'Z').await), "EZ");
+    assert_eq!(arm.asked().await, Asked::Cancel(cancel_packet(&arm.key(V3_0))), "the arm is asked likewise");
+    asks(&mut client, &mut worker, &mut arm, "SELECT 2").await;
+    assert_eq!(kinds(&client.heard(b'Z').await), "CZ");
+    let played = |arm: &ArmStatus| arm.state != ArmState::Live || arm.exchanges.played == 3;
+    let status = stage.arm_until("baseline", "through with it", played).await;
+    assert_eq!((status.state, status.exchanges.lost), (ArmState::Live, 0), "{status:#?}");
+    client.leave().await;
     stage.end().await;
 }
