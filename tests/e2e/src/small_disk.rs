@@ -49,7 +49,8 @@ impl SmallDisk {
 
     /// Leaves no room on it.
     pub fn fill(&self) {
-        let zeroes = vec![0; 1 << 26];
+        // More than all of it: nothing else may be on it.
+        let zeroes = vec![0; (1 << 26) + 1];
         fs::write(self.path.join("filler"), &zeroes).expect_err("more than there is room for");
     }
 }

@@ -1,5 +1,11 @@
-//! The mirror goes away in good order, and its halt switch: transactions may end, idle sessions are told, nobody new
-//! is let in, and capture ends at once without a client noticing.
+//! The mirror goes away in good order, and its halt switch: transactions and statements may end, idle sessions are
+//! told, nobody new is let in, and capture ends at once without a client noticing, whatever the arms are doing.
+
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test that can't have what it needs has failed; figures are printed, not judged"
+)]
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -13,10 +19,11 @@ use understudy_crds::condition::ArmState;
 use understudy_e2e::{
     application::connect,
     load::{Load, TABLES},
-    stage::{Servers, TOKEN},
-    wire::{Wire, query},
+    stage::{Servers, Stage, TOKEN},
+    wire::{Wire, kinds, message, query},
 };
-use understudy_harness::wait_until;
+use understudy_harness::{Paused, wait_until};
+use understudy_mirror::shadow::log::disk::segments;
 
 /// What the mirror gives its sessions, and a little.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -88,6 +95,37 @@ async fn a_transaction_that_does_not_end_is_told_and_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_that_run_may_end_before_their_sessions_are_told() {
+    let servers = Servers::start(0, TABLES).await;
+    let stage = servers.mirror("64Mi", &[]).await;
+    let (mut sleeper, mut copier) = (Wire::connect(stage.through).await, Wire::connect(stage.through).await);
+    copier.send(&query("COPY ledger FROM STDIN")).await;
+    copier.until(b'G', 1).await;
+    copier.send(&message(b'd', b"1\t1\tbefore\n")).await;
+    sleeper.send(&query("SELECT pg_sleep(1)")).await;
+    let worker = stage.servers.worker.connect().await;
+    wait_until("it runs", || async {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        worker.query_one(sql, &[]).await.is_ok_and(|row| row.get::<_, i64>(0) == 1)
+    })
+    .await;
+    stage.mirror.signal(Signal::TERM);
+    wait_until("nobody new is let in", || async { !is_open(stage.through).await }).await;
+    copier.send(&[message(b'd', b"1\t2\tafter\n"), message(b'c', b"")].concat()).await;
+    let copied = copier.until_ready(1).await;
+    assert_eq!(copied, [(b'C', b"COPY 2\0".to_vec()), (b'Z', b"I".to_vec())]);
+    let slept = sleeper.until_ready(1).await;
+    assert_eq!(kinds(&slept), "TDCZ", "{slept:?}");
+    for (session, what) in [(&mut copier, "the copy"), (&mut sleeper, "the sleep")] {
+        let words = session.last_words(&[]).await;
+        assert!(said(&words, "SFATAL") && said(&words, "C57P01"), "{what} was told {words:?}");
+    }
+    stage.mirror.ended_within(LIMIT).await.expect_code(0);
+    let rows: i64 = worker.query_one("SELECT count(*) FROM ledger", &[]).await.expect("rows").get(0);
+    assert_eq!(rows, 2, "what was acknowledged is there");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_halt_switch_ends_capture_at_once_and_no_client_notices() {
     let servers = Servers::start(2, TABLES).await;
     let arms = servers.addresses();
@@ -98,6 +136,34 @@ async fn the_halt_switch_ends_capture_at_once_and_no_client_notices() {
     assert!(halt(&stage.admin, "guessed").await.expect("an answer").contains("403"));
     assert_eq!(stage.arm("candidate").await.state, ArmState::Live);
 
+    expect_off_at_once(&stage, || true).await;
+    expect_production_goes_on(stage, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_halt_switch_lets_go_of_an_arm_that_hangs_and_of_a_log_on_disk() {
+    let servers = Servers::start(2, TABLES).await;
+    let log = servers.worker.directory().join("traffic-log");
+    // More than what the log's thread leaves in memory while it waits for a processor.
+    let told = format!("memory: 16Mi\ndisk: {{ directory: {}, size: 256Mi, keepFreePercent: 0 }}\n", log.display());
+    let (worker, arms) = (([127, 0, 0, 1], servers.worker.port()).into(), servers.addresses());
+    let stage = servers.mirror_with(worker, &told, &arms).await;
+    let mut load = Load::start(stage.through, 6, Duration::from_millis(10)).await;
+    stage.arm_until("candidate", "playing", |arm| arm.exchanges.played > 100).await;
+    let paused = Paused::all_of(&stage.servers.arms[1]);
+    wait_until("the log is on disk", || async { stage.metric("understudy_log_disk_bytes").await > 1 << 20 }).await;
+    let arm = stage.arm("candidate").await;
+    assert_eq!(arm.state, ArmState::Live, "{arm:#?}\n{}", stage.mirror.transcript());
+    load.figures().expect_fair("beside an arm that hangs");
+    assert!(!segments(&log).expect("the log's directory").is_empty());
+
+    expect_off_at_once(&stage, || segments(&log).expect("the log's directory").is_empty()).await;
+    expect_production_goes_on(stage, load).await;
+    drop(paused);
+}
+
+/// Halts: within a second nothing is captured, played or kept.
+async fn expect_off_at_once(stage: &Stage, disk_is_empty: impl Fn() -> bool) {
     let began = Instant::now();
     assert!(halt(&stage.admin, TOKEN).await.expect("an answer").contains("200"));
     let off = async {
@@ -105,14 +171,20 @@ async fn the_halt_switch_ends_capture_at_once_and_no_client_notices() {
             stage.arm_until(name, "removed", |arm| arm.state == ArmState::Removed).await;
         }
         // What was captured is let go of: nobody keeps it any more.
-        wait_until("the log is empty", || async { stage.metric("understudy_log_bytes").await < 1 << 20 }).await;
+        wait_until("the log is empty", || async {
+            stage.metric("understudy_log_bytes").await < 1 << 20 && disk_is_empty()
+        })
+        .await;
     };
     timeout(LIMIT, off).await.expect("in time");
     println!("capture is off after {:?}", began.elapsed());
     assert!(began.elapsed() < Duration::from_secs(1), "it took {:?}", began.elapsed());
+}
+
+/// After the halt clients are served as before, and nothing more is captured of what they do.
+async fn expect_production_goes_on(stage: Stage, mut load: Load) {
     let captured = stage.arm("candidate").await.exchanges.captured;
-    let before = load.figures();
-    before.expect_fair("while it is halted");
+    load.figures().expect_fair("while it is halted");
     let worker = stage.servers.worker.connect().await;
     let steps = "SELECT count(*) FROM ledger";
     let then: i64 = worker.query_one(steps, &[]).await.expect("rows").get(0);
