@@ -1,4 +1,5 @@
-//! Certificates at the mirror's side for clients: renewed ones that it shows.
+//! Certificates at the mirror's side for clients: renewed ones that it shows, and those of clients that it takes and
+//! refuses, whoever signed them and until when.
 
 #![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
 
@@ -16,6 +17,9 @@ mod papers;
 
 const HBA: &str = "local all all trust\nhost all all 127.0.0.1/32 trust\n";
 const BROKEN: &str = "clients are shown the old one";
+/// The authorities of all papers have the same name: the signature alone tells them apart.
+const STRANGER: &str = "decrypt error";
+const EXPIRED: &str = "certificate expired";
 
 async fn set() -> (Papers, TlsWorker) {
     let papers = Papers::new();
@@ -28,6 +32,12 @@ fn replace(from: &str, to: &str) {
     let beside = format!("{to}.new");
     fs::copy(from, &beside).expect("a copy");
     fs::rename(beside, Path::new(to)).expect("in its place");
+}
+
+/// How psql shows a certificate.
+fn showing(papers: &Papers, name: &str) -> String {
+    let (certificate, key) = (papers.path(&format!("{name}.crt")), papers.path(&format!("{name}.key")));
+    format!("sslmode=require sslcert={certificate} sslkey={key}")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -49,4 +59,54 @@ async fn a_renewed_certificate_is_shown_to_new_clients_and_a_broken_one_to_nobod
     replace(&papers.path("renewed.key"), &papers.path("mirror.key"));
     wait_until("the new one is shown", || async { shown().await == of("renewed.crt") }).await;
     worker.psql(mirror.through, "sslmode=require").await.expect("a session");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_s_certificate_that_is_a_stranger_s_or_has_expired_is_refused_where_none_is_asked_for_too() {
+    let (papers, worker) = set().await;
+    let strangers = Papers::new();
+    let clients = [
+        (showing(&papers, "ann"), Ok(())),
+        (showing(&strangers, "ann"), Err(STRANGER)),
+        (showing(&papers, "late"), Err(EXPIRED)),
+        (showing(&papers, "renewed"), Ok(())),
+    ];
+    for required in ["", ", certificateRequired: true"] {
+        let tls = format!(", authorities: {}{required}", papers.path("ca.crt"));
+        let mirror = worker.mirror(&papers.clients("mirror", &tls)).await;
+        for (how, expected) in &clients {
+            let got = worker.psql(mirror.through, how).await;
+            let as_expected = match (&got, expected) {
+                (Ok(_), Ok(())) => true,
+                (Err(got), Err(expected)) => got.contains(expected),
+                _ => false,
+            };
+            assert!(as_expected, "clientTls{tls}; {how}: {got:?}, not {expected:?}");
+        }
+        assert_eq!(mirror.metric("connections_unencrypted_total").await, 2, "{tls}");
+        assert_eq!(mirror.metric("connections_encrypted_total").await, 2, "{tls}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn authorities_that_were_replaced_are_trusted_no_more_and_broken_ones_replace_none() {
+    let (papers, worker) = set().await;
+    let successors = Papers::new();
+    let trusted = papers.path("trusted.crt");
+    replace(&papers.path("ca.crt"), &trusted);
+    let tls = format!(", authorities: {trusted}, certificateRequired: true");
+    let mirror = worker.mirror(&papers.clients("mirror", &tls)).await;
+    let (old, new) = (showing(&papers, "ann"), showing(&successors, "ann"));
+    worker.psql(mirror.through, &old).await.expect("a session");
+    assert!(worker.psql(mirror.through, &new).await.is_err());
+
+    fs::write(&trusted, "no certificate\n").expect("a broken file");
+    wait_until("it is noticed", || async { mirror.running.transcript().contains(BROKEN) }).await;
+    worker.psql(mirror.through, &old).await.expect("a session");
+    assert!(worker.psql(mirror.through, &new).await.is_err());
+
+    replace(&successors.path("ca.crt"), &trusted);
+    wait_until("the successor is trusted", || async { worker.psql(mirror.through, &new).await.is_ok() }).await;
+    let refused = worker.psql(mirror.through, &old).await.expect_err("a certificate that nobody vouches for any more");
+    assert!(refused.contains(STRANGER), "{refused}");
 }
