@@ -243,7 +243,10 @@ impl Tracker {
                 continue;
             }
             if self.belongs_to_copy(piece.tag) {
+                // What ends a server's session in the middle of a COPY would end an arm's as well.
+                let is_data = matches!(piece.tag, f::COPY_DATA | f::COPY_DONE | f::COPY_FAIL | f::SYNC | f::FLUSH);
                 if self.keep == Keep::Requests
+                    && is_data
                     && let Some(front) = self.awaiting.front_mut()
                 {
                     append(&mut front.copy_in, &piece, self.room_bytes);
@@ -430,8 +433,10 @@ impl Tracker {
 
     /// The connection is gone: whatever was under way ends broken.
     pub fn broken(&mut self, now_ns: u64, steps: &mut Vec<Step>) {
-        // What was answered after a Flush has taken effect there, a COMMIT above all, although its Sync never came.
-        let answered = self.awaiting.is_empty() && !self.statements.is_empty();
+        // What was answered after a Flush has taken effect there, a COMMIT above all, although its Sync never came. What
+        // a server ends a session for is not told: an arm would be ended by it as well.
+        let done = |statement: &StatementOutcome| statement.error.is_none();
+        let answered = self.awaiting.is_empty() && !self.statements.is_empty() && self.statements.iter().all(done);
         match self.building.as_mut().filter(|_| answered) {
             Some(building) => {
                 if self.keep == Keep::Requests {
@@ -439,7 +444,12 @@ impl Tracker {
                 }
                 self.complete(true, steps);
             }
-            None => self.building = None,
+            None => {
+                self.building = None;
+                if self.awaiting.is_empty() {
+                    self.statements.clear();
+                }
+            }
         }
         if !self.logged_in {
             self.awaiting.clear();

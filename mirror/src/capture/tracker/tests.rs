@@ -303,6 +303,8 @@ fn a_commit_that_was_answered_after_a_flush_is_told_of_although_its_sync_never_c
         assert_eq!(steps, ["begun, ends with S", "1 done, true"]);
     }
     assert!(broken(&[asked, (Client, message(b'X', b""))]).is_empty(), "nobody knows that it did anything");
+    let fatal = (Server, message(b'E', b"SFATAL\0C08P01\0\0"));
+    assert!(broken(&[(Client, message(b'y', b"what is no message")), fatal]).is_empty(), "it would end an arm's too");
 }
 
 #[test]
@@ -319,6 +321,6 @@ fn what_a_server_ignores_or_fails_in_a_copy_is_no_exchange() {
     let failed = [message(b'E', b"SERROR\0C08P01\0\0"), ready(b'I')].concat();
     check(
         &[copy, go_on, (Client, message(b'Q', b"select 1\0")), (Server, failed)],
-        &["begun 0 at 10 with 23 bytes", "ended 0 served 10..40 [08P01] Idle->Idle copy 14"],
+        &["begun 0 at 10 with 23 bytes", "ended 0 served 10..40 [08P01] Idle->Idle copy 0"],
     );
 }
