@@ -437,18 +437,15 @@ impl Tracker {
         // a server ends a session for is not told: an arm would be ended by it as well.
         let done = |statement: &StatementOutcome| statement.error.is_none();
         let answered = self.awaiting.is_empty() && !self.statements.is_empty() && self.statements.iter().all(done);
-        match self.building.as_mut().filter(|_| answered) {
-            Some(building) => {
-                if self.keep == Keep::Requests {
-                    building.request.extend(&encode::SYNC, self.room_bytes);
-                }
-                self.complete(true, steps);
+        if let Some(building) = self.building.as_mut().filter(|_| answered) {
+            if self.keep == Keep::Requests {
+                building.request.extend(&encode::SYNC, self.room_bytes);
             }
-            None => {
-                self.building = None;
-                if self.awaiting.is_empty() {
-                    self.statements.clear();
-                }
+            self.complete(true, steps);
+        } else {
+            self.building = None;
+            if self.awaiting.is_empty() {
+                self.statements.clear();
             }
         }
         if !self.logged_in {
