@@ -1,0 +1,65 @@
+//! The table of `scenarios.rs` over TLS: each connection is held with TLS to the worker itself, and through a mirror
+//! with TLS on both sides, for which the client asks or which it speaks without asking. What it is told, and whether
+//! the end was meant, is compared message by message.
+
+#![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
+
+use std::{fmt::Write as _, time::Duration};
+
+use tokio::{net::TcpStream, time::timeout};
+use understudy_e2e::{
+    scenario::Scenario,
+    scenario_table::{copies, extended, simple, startups},
+    tls_worker::{TlsWorker, agreed},
+};
+use understudy_harness::Cluster;
+
+use self::papers::{Encrypted, Papers};
+
+#[path = "../src/papers.rs"]
+mod papers;
+
+const LIMIT: Duration = Duration::from_secs(30);
+const HBA: &str = "local all all trust\nhost all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n";
+const TABLE: &str = "CREATE TABLE written (i int)";
+
+async fn told(stream: Encrypted, scenario: &Scenario) -> Vec<String> {
+    let heard = timeout(LIMIT, scenario.held(stream)).await;
+    scenario.comparable(&heard.unwrap_or_else(|_| panic!("{} does not end", scenario.name)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_a_client_is_told_the_same_through_the_mirror_and_direct() {
+    let papers = Papers::new();
+    let worker = TlsWorker::start(&papers.path("worker.crt"), &papers.path("worker.key"), HBA, TABLE).await;
+    let arms = [Cluster::start().await, Cluster::start().await];
+    let mut document = format!("{}workerTls: {{ mode: require }}\narms:\n", papers.clients("mirror", ""));
+    for (name, arm) in ["baseline", "candidate"].into_iter().zip(&arms) {
+        arm.connect().await.batch_execute(TABLE).await.expect("a table");
+        writeln!(document, "- {{ name: {name}, address: \"127.0.0.1:{}\" }}", arm.port()).expect("a longer text");
+    }
+    let mirror = worker.mirror(&document).await;
+    let asking = |of| async move { agreed(of).await };
+    let mut wrong = Vec::new();
+    // A request for TLS inside TLS is in `tls_garbage.rs`.
+    let scenarios = [startups(), extended(), simple(), copies()].concat();
+    for scenario in scenarios.iter().filter(|scenario| scenario.sent.len() == 1) {
+        let mut answers = Vec::new();
+        for (stream, protocol) in [
+            (asking(worker.address()).await, None),
+            (asking(mirror.through).await, None),
+            (TcpStream::connect(mirror.through).await.expect("a connection"), Some(&b"postgresql"[..])),
+        ] {
+            let stream = papers.handshake(stream, protocol).await.expect("TLS");
+            answers.push(told(stream, scenario).await);
+        }
+        let [direct, asked, unasked] = answers.try_into().expect("three");
+        println!("{}: {} messages", scenario.name, direct.len());
+        for (how, through) in [("TLS that was asked for", asked), ("TLS without asking", unasked)] {
+            if direct != through {
+                wrong.push(format!("{}, {how}:\n  direct  {direct:?}\n  through {through:?}", scenario.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
