@@ -35,14 +35,14 @@ pub async fn measure(place: &Place, rounds: usize, seconds: u64) -> Vec<Row> {
         .map(|(target, clients)| Row { target, clients, tps: Vec::new(), cpu_us: Vec::new() })
         .collect();
     // What comes first would pay for filling the caches.
-    load::flood(place, place.worker.port(), 4, seconds).await;
+    load::flood(&place.worker, place.worker.port(), 4, seconds).await;
     for round in 1..=rounds {
         println!("round {round} of {rounds}: {} targets, {seconds} s each", rows.len());
         for n in order(rows.len(), round) {
             let Some(row) = rows.get_mut(n) else { continue };
             let target = Target::start(row.target, place).await;
             let before_us = target.cpu_us();
-            let done = load::flood(place, target.port, row.clients, seconds).await;
+            let done = load::flood(&place.worker, target.port, row.clients, seconds).await;
             target.settled().await;
             row.tps.push(done.tps);
             row.cpu_us.push((target.cpu_us() - before_us) / done.transactions);

@@ -38,7 +38,7 @@ pub struct Figures {
 pub async fn measure(sessions: usize) -> Figures {
     let sessions = allowed(sessions);
     let (worker, arm) = (servers().await, servers().await);
-    let target = Target::mirror(worker, arm).await;
+    let target = Target::mirror(worker, arm, None).await;
     let process = target.process.as_ref().expect("a mirror");
     let before_bytes = process.resident_bytes();
     println!("idle sessions: {sessions}, with one arm");

@@ -38,7 +38,7 @@ pub async fn measure(place: &Place) -> Figures {
         for exchanges in LOADS {
             let out = place.file(&format!("callgrind-{exchanges}"), "");
             let target = Target::start_counted(kind, place, &out).await;
-            load::exactly(place, target.port, exchanges).await;
+            load::exactly(&place.worker, target.port, exchanges).await;
             target.settled().await;
             target.end();
             counted.push(total(&out));

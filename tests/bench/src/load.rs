@@ -3,8 +3,7 @@
 use std::{fs, path::Path, process::Stdio};
 
 use tokio::process::Command;
-
-use crate::place::Place;
+use understudy_harness::Cluster;
 
 /// What a load did.
 #[derive(Debug, Clone, Copy)]
@@ -16,32 +15,32 @@ pub struct Done {
 }
 
 /// Runs it as fast as it goes.
-pub async fn flood(place: &Place, port: u16, clients: u32, seconds: u64) -> Done {
-    pgbench(place, port, clients, seconds, &[]).await
+pub async fn flood(worker: &Cluster, port: u16, clients: u32, seconds: u64) -> Done {
+    pgbench(worker, port, clients, seconds, &[]).await
 }
 
 /// Runs it at a rate; the 99th percentile of the latency, from when each transaction was due, µs.
-pub async fn paced(place: &Place, port: u16, clients: u32, seconds: u64, rate: f64) -> f64 {
+pub async fn paced(worker: &Cluster, port: u16, clients: u32, seconds: u64, rate: f64) -> f64 {
     let directory = tempfile::tempdir().expect("a directory for the latencies");
     let prefix = directory.path().join("latency");
     let (rate, prefix) = (format!("{rate:.0}"), prefix.to_string_lossy().into_owned());
-    pgbench(place, port, clients, seconds, &["-R", &rate, "-l", "--log-prefix", &prefix]).await;
+    pgbench(worker, port, clients, seconds, &["-R", &rate, "-l", "--log-prefix", &prefix]).await;
     p99(directory.path())
 }
 
 /// So many transactions of one client.
-pub async fn exactly(place: &Place, port: u16, transactions: u32) -> Done {
-    run(place, port, &["-c", "1", "-t", &transactions.to_string()]).await
+pub async fn exactly(worker: &Cluster, port: u16, transactions: u32) -> Done {
+    run(worker, port, &["-c", "1", "-t", &transactions.to_string()]).await
 }
 
-async fn pgbench(place: &Place, port: u16, clients: u32, seconds: u64, more: &[&str]) -> Done {
+async fn pgbench(worker: &Cluster, port: u16, clients: u32, seconds: u64, more: &[&str]) -> Done {
     let (clients, seconds) = (clients.to_string(), seconds.to_string());
-    run(place, port, &[&["-c", &clients, "-T", &seconds][..], more].concat()).await
+    run(worker, port, &[&["-c", &clients, "-T", &seconds][..], more].concat()).await
 }
 
-async fn run(place: &Place, port: u16, more: &[&str]) -> Done {
+async fn run(worker: &Cluster, port: u16, more: &[&str]) -> Done {
     let port = port.to_string();
-    let done = Command::new(place.worker.server().spec().binaries.program("pgbench"))
+    let done = Command::new(worker.server().spec().binaries.program("pgbench"))
         .args(["-n", "-S", "-M", "prepared"])
         .args(["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "postgres"])
         .args(more)

@@ -15,13 +15,15 @@ mod bulk;
 mod figures;
 mod floors;
 mod hop;
-mod hung;
 mod idle;
 mod instructions;
+mod isolation;
 mod load;
+mod neighbour;
 mod place;
 mod process;
 mod target;
+mod trouble;
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
@@ -58,8 +60,9 @@ enum Part {
     Hop,
     /// Large results
     Bulk,
-    /// Production beside an arm that hangs
-    Hung,
+    /// Production beside what may ail an arm or the log
+    #[value(alias = "hung")]
+    Isolation,
     /// Memory of idle sessions
     Idle,
     /// Instructions for one exchange, by callgrind
@@ -73,7 +76,7 @@ struct Figures {
     seconds: u64,
     hop: Vec<hop::Row>,
     bulk: Vec<bulk::Row>,
-    hung: Option<hung::Figures>,
+    isolation: Option<isolation::Figures>,
     idle: Option<idle::Figures>,
     instructions: Option<instructions::Figures>,
     checks: Vec<Check>,
@@ -84,7 +87,7 @@ async fn main() -> ExitCode {
     let Arguments { rounds, seconds, sessions, out, accept, parts } = Arguments::parse();
     let wanted = |part: Part| parts.is_empty() || parts.contains(&part);
     let mut figures = Figures { rounds, seconds, ..Figures::default() };
-    let place = Place::new().await;
+    let mut place = Place::new().await;
     if wanted(Part::Hop) {
         figures.hop = hop::measure(&place, rounds, seconds).await;
         figures.checks.extend(hop::checks(&figures.hop));
@@ -93,10 +96,10 @@ async fn main() -> ExitCode {
         figures.bulk = bulk::measure(&place, rounds).await;
         figures.checks.extend(bulk::checks(&figures.bulk));
     }
-    if wanted(Part::Hung) {
-        let measured = hung::measure(&place, rounds, seconds).await;
-        figures.checks.extend(hung::checks(&measured));
-        figures.hung = Some(measured);
+    if wanted(Part::Isolation) {
+        let measured = isolation::measure(&mut place, rounds, seconds).await;
+        figures.checks.extend(isolation::checks(&measured));
+        figures.isolation = Some(measured);
     }
     if wanted(Part::Idle) {
         let measured = idle::measure(sessions).await;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::Serialize;
+use understudy_crds::status::ArmStatus;
 use understudy_e2e::http;
 use understudy_harness::{server_account, wait_until};
 use understudy_operator::platform::local::account::Account;
@@ -69,10 +70,11 @@ impl Target {
             Kind::Direct => return Self { port: worker, process: None, admin: None },
             Kind::HaProxy => (haproxy(place, port, worker), None),
             Kind::PgBouncer => (pgbouncer(place, port, worker), None),
-            Kind::Understudy => (mirror(port, worker, None, None, None), None),
+            Kind::Understudy => (mirror(port, worker, Told::default()), None),
             Kind::UnderstudyWithArm => {
                 let admin = format!("127.0.0.1:{}", free_port());
-                (mirror(port, worker, Some(&arm_of(place)), Some(&admin), None), Some(admin))
+                let told = Told { arm: Some(place.arm.port()), admin: Some(&admin), ..Told::default() };
+                (mirror(port, worker, told), Some(admin))
             }
         };
         Self::open(port, process, admin).await
@@ -81,23 +83,33 @@ impl Target {
     /// The mirror, whose instructions callgrind counts into a file.
     pub async fn start_counted(kind: Kind, place: &Place, out: &Path) -> Self {
         let (port, admin) = (free_port(), format!("127.0.0.1:{}", free_port()));
-        let arm = (kind == Kind::UnderstudyWithArm).then(|| arm_of(place));
-        let admin = arm.as_ref().map(|_| admin);
-        let process = mirror(port, place.worker.port(), arm.as_deref(), admin.as_deref(), Some(out));
+        let arm = (kind == Kind::UnderstudyWithArm).then(|| place.arm.port());
+        let admin = arm.map(|_| admin);
+        let told = Told { arm, admin: admin.as_deref(), counted: Some(out), ..Told::default() };
+        let process = mirror(port, place.worker.port(), told);
         Self::open(port, process, admin).await
     }
 
-    /// A mirror in front of any two ports.
-    pub async fn mirror(worker: u16, arm: u16) -> Self {
+    /// A mirror in front of any two ports, which may be told more by a configuration document.
+    pub async fn mirror(worker: u16, arm: u16, config: Option<&Path>) -> Self {
         let (port, admin) = (free_port(), format!("127.0.0.1:{}", free_port()));
-        let process = mirror(port, worker, Some(&format!("127.0.0.1:{arm}")), Some(&admin), None);
+        let told = Told { arm: Some(arm), admin: Some(&admin), config, ..Told::default() };
+        let process = mirror(port, worker, told);
         Self::open(port, process, Some(admin)).await
     }
 
     async fn open(port: u16, mut process: Process, admin: Option<String>) -> Self {
         wait_until("it takes clients", || {
             assert!(process.is_running(), "the program on port {port} has ended");
-            async { tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() }
+            let admin = admin.as_ref();
+            async move {
+                // The mirror's own word comes after its listener.
+                let speaks = match admin {
+                    Some(admin) => http::status(admin).await.is_ok(),
+                    None => true,
+                };
+                speaks && tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+            }
         })
         .await;
         Self { port, process: Some(process), admin }
@@ -110,13 +122,14 @@ impl Target {
 
     /// Waits until its arm has played everything: what the shadow side does counts too.
     pub async fn settled(&self) {
-        let Some(admin) = &self.admin else { return };
+        if self.admin.is_none() {
+            return;
+        }
         let mut before = -1;
         for _ in 0..60 {
             // Longer than the arms live behind production.
             tokio::time::sleep(Duration::from_millis(1500)).await;
-            let status = http::status(admin).await.expect("the mirror's status");
-            let arm = status.arms.first().expect("an arm");
+            let arm = self.arm().await.expect("an arm");
             assert_eq!(arm.exchanges.lost, 0, "the arm lost exchanges: {:?}", arm.message);
             if std::mem::replace(&mut before, arm.exchanges.played) == arm.exchanges.played {
                 return;
@@ -132,16 +145,16 @@ impl Target {
         }
     }
 
+    /// What it says of its arm, where there is one.
+    pub async fn arm(&self) -> Option<ArmStatus> {
+        let status = http::status(self.admin.as_ref()?).await.expect("the mirror's status");
+        status.arms.into_iter().next()
+    }
+
     /// Where its arm stands.
     pub async fn arm_state(&self) -> String {
-        let Some(admin) = &self.admin else { return "none".to_owned() };
-        let status = http::status(admin).await.expect("the mirror's status");
-        status.arms.first().map_or_else(|| "none".to_owned(), |arm| format!("{:?}", arm.state))
+        self.arm().await.map_or_else(|| "none".to_owned(), |arm| format!("{:?}", arm.state))
     }
-}
-
-fn arm_of(place: &Place) -> String {
-    format!("127.0.0.1:{}", place.arm.port())
 }
 
 fn haproxy(place: &Place, port: u16, worker: u16) -> Process {
@@ -166,14 +179,28 @@ fn pgbouncer(place: &Place, port: u16, worker: u16) -> Process {
     Process::start(&server_account(), &found("pgbouncer"), &[file.to_str().expect("a path")])
 }
 
-fn mirror(port: u16, worker: u16, arm: Option<&str>, admin: Option<&str>, counted: Option<&Path>) -> Process {
+/// What a mirror is told beside its worker.
+#[derive(Clone, Copy, Default)]
+struct Told<'a> {
+    /// The port of its arm.
+    arm: Option<u16>,
+    /// Where its admin HTTP listens.
+    admin: Option<&'a str>,
+    /// Its configuration document.
+    config: Option<&'a Path>,
+    /// Where callgrind writes what it has counted.
+    counted: Option<&'a Path>,
+}
+
+fn mirror(port: u16, worker: u16, told: Told<'_>) -> Process {
     let (listen, worker) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{worker}"));
-    let arm = arm.map(|arm| format!("candidate={arm}"));
+    let arm = told.arm.map(|arm| format!("candidate=127.0.0.1:{arm}"));
     let mut arguments = vec!["--listen", &listen, "--worker", &worker];
     arguments.extend(arm.iter().flat_map(|arm| ["--arm", arm]));
-    arguments.extend(admin.iter().flat_map(|admin| ["--admin", admin]));
+    arguments.extend(told.admin.iter().flat_map(|admin| ["--admin", admin]));
+    arguments.extend(told.config.iter().flat_map(|config| ["--config", config.to_str().expect("a path")]));
     let beside = std::env::current_exe().expect("this program's own path").with_file_name("understudy-mirror");
-    let Some(out) = counted else { return Process::start(&Account::Own, &beside, &arguments) };
+    let Some(out) = told.counted else { return Process::start(&Account::Own, &beside, &arguments) };
     let (callgrind, mut options) = instructions::counting(out);
     options.push(beside.to_str().expect("a path").to_owned());
     let all: Vec<&str> = options.iter().map(String::as_str).chain(arguments).collect();
