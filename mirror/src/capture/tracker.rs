@@ -17,6 +17,7 @@ use std::{
 };
 
 use super::{
+    copy_in::{CopyIn, SyncIs},
     digest::RowDigest,
     exchange::{Exchange, Outcome, SessionId, StatementOutcome},
     growing::Growing,
@@ -87,7 +88,8 @@ pub struct Tracker {
     parsed: usize,
     rows: RowDigest,
     kept: Vec<u8>,
-    copy: CopyPhase,
+    /// Data of COPYs that is kept, bytes.
+    copy_bytes: usize,
     /// Process id of the server's backend, once it has said it.
     pub backend_pid: i32,
     /// The payload of the server's BackendKeyData.
@@ -98,37 +100,17 @@ pub struct Tracker {
 struct Building {
     begun_ns: u64,
     request: Growing,
+    copy: CopyIn,
 }
 
 #[derive(Debug)]
 struct Awaiting {
     /// Nothing where only boundaries are followed.
     exchange: Option<Arc<Exchange>>,
-    /// The request ended with Sync, not with a simple query.
-    by_sync: bool,
-    copy_in: Growing,
-}
-
-/// Where a COPY from the client stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CopyPhase {
-    /// There is none.
-    None,
-    /// The server takes data.
-    Data,
-    /// The client has ended or failed it; in the extended protocol its Sync is still to come.
-    Done,
-}
-
-impl CopyPhase {
-    fn after(self, client_tag: u8) -> Self {
-        match (self, client_tag) {
-            (Self::Data, f::SYNC | f::FLUSH | f::COPY_DATA) => Self::Data,
-            (Self::Data, _) => Self::Done,
-            (Self::Done, f::SYNC) => Self::None,
-            (phase, _) => phase,
-        }
-    }
+    copy: CopyIn,
+    copy_data: Growing,
+    /// A Sync that may be the end of the COPY before it: [`SyncIs::Open`].
+    is_open_sync: bool,
 }
 
 /// Appends a piece of a message, with the message's header before its first piece.
@@ -165,7 +147,7 @@ impl Tracker {
             parsed: 0,
             rows: RowDigest::default(),
             kept: Vec::new(),
-            copy: CopyPhase::None,
+            copy_bytes: 0,
             backend_pid: 0,
             backend_key: Vec::new(),
         }
@@ -182,17 +164,17 @@ impl Tracker {
     pub fn keep_boundaries(&mut self) -> impl Send + use<> {
         self.keep = Keep::Boundaries;
         let request = self.building.as_mut().map(|building| std::mem::take(&mut building.request));
-        let give_up = |awaiting: &mut Awaiting| (awaiting.exchange.take(), std::mem::take(&mut awaiting.copy_in));
+        let give_up = |awaiting: &mut Awaiting| (awaiting.exchange.take(), std::mem::take(&mut awaiting.copy_data));
         let awaiting: Vec<_> = self.awaiting.iter_mut().map(give_up).collect();
         self.rows = RowDigest::default();
+        self.copy_bytes = 0;
         (request, awaiting, std::mem::take(&mut self.statements))
     }
 
     /// Bytes that are kept of requests, of COPY data and of outcomes that nobody has been handed yet.
     pub fn kept_bytes(&self) -> usize {
-        // COPY data belongs to the exchange at the front alone.
         self.building.as_ref().map_or(0, |b| b.request.len())
-            + self.awaiting.front().map_or(0, |a| a.copy_in.len())
+            + self.copy_bytes
             + self.statements.len() * size_of::<StatementOutcome>()
     }
 
@@ -242,30 +224,21 @@ impl Tracker {
                 }
                 continue;
             }
-            if self.belongs_to_copy(piece.tag) {
-                // What ends a server's session in the middle of a COPY would end an arm's as well.
-                let is_data = matches!(piece.tag, f::COPY_DATA | f::COPY_DONE | f::COPY_FAIL | f::SYNC | f::FLUSH);
-                if self.keep == Keep::Requests
-                    && is_data
-                    && let Some(front) = self.awaiting.front_mut()
-                {
-                    append(&mut front.copy_in, &piece, self.room_bytes);
-                }
-                if piece.last {
-                    self.copy = self.copy.after(piece.tag);
-                }
+            if self.is_of_a_copy(piece.tag) {
+                self.copy_piece(&piece);
                 continue;
             }
             // A Flush by itself asks for nothing.
             if piece.tag == f::FLUSH && self.building.is_none() {
                 continue;
             }
-            let new = || Building { begun_ns: now_ns, request: Growing::default() };
+            let new = || Building { begun_ns: now_ns, request: Growing::default(), copy: CopyIn::default() };
             let building = self.building.get_or_insert_with(new);
             if self.keep == Keep::Requests {
                 append(&mut building.request, &piece, self.room_bytes);
             }
             if piece.last {
+                building.copy.sent(piece.tag);
                 match piece.tag {
                     f::QUERY | f::FUNCTION_CALL => self.complete(false, steps),
                     f::SYNC => self.complete(true, steps),
@@ -276,28 +249,81 @@ impl Tracker {
         Ok(())
     }
 
-    /// Whether a client message belongs to a COPY that the server asked data for, and so to an
-    /// exchange whose request was complete before. What comes of a COPY after its end (the server
-    /// failed it while the client was still sending) belongs to nothing: the server ignores it.
+    /// Whether a client message belongs to a COPY, and so to an exchange whose request is complete: the last one, which
+    /// may be asked for the data only later. What comes of a COPY after its end (the server failed it while the client
+    /// was still sending) belongs to nothing: the server ignores it.
     ///
     /// A server in copy-in mode ignores Sync and Flush, and fails the COPY at whatever else belongs to none; in the
     /// extended protocol the Sync that counts is the one after CopyDone or CopyFail (chapter "Message Flow", "COPY
     /// Operations").
-    fn belongs_to_copy(&self, tag: u8) -> bool {
+    fn is_of_a_copy(&self, tag: u8) -> bool {
         if self.building.is_some() {
             return false;
         }
-        let by_sync = self.awaiting.front().is_some_and(|front| front.by_sync);
+        let copy = self.awaiting.back().map(|back| back.copy);
         match tag {
             f::COPY_DATA | f::COPY_DONE | f::COPY_FAIL => true,
-            _ if self.copy == CopyPhase::Data => true,
-            f::SYNC | f::FLUSH => by_sync && self.copy == CopyPhase::Done,
-            _ => false,
+            f::SYNC => copy.is_some_and(|copy| copy.wants_data() || copy.next_sync() != SyncIs::Own),
+            f::FLUSH => copy.is_some_and(|copy| copy.wants_data() || copy.next_sync() == SyncIs::Part),
+            _ => copy.is_some_and(|copy| copy.wants_data()),
+        }
+    }
+
+    fn copy_piece(&mut self, piece: &Piece<'_>) {
+        let Some(back) = self.awaiting.back_mut() else { return };
+        let is_sync = piece.tag == f::SYNC && !back.copy.wants_data();
+        if is_sync && back.copy.next_sync() == SyncIs::Open {
+            if piece.last {
+                let (copy, copy_data) = (CopyIn::default(), Growing::default());
+                // It has an answer of its own, and does nothing: no arm needs to know of it.
+                self.awaiting.push_back(Awaiting { exchange: None, copy, copy_data, is_open_sync: true });
+            }
+            return;
+        }
+        // What ends a server's session in the middle of a COPY would end an arm's as well.
+        let is_data = matches!(piece.tag, f::COPY_DATA | f::COPY_DONE | f::COPY_FAIL | f::SYNC | f::FLUSH);
+        if self.keep == Keep::Requests && is_data && back.exchange.is_some() {
+            let before_bytes = back.copy_data.len();
+            append(&mut back.copy_data, piece, self.room_bytes);
+            self.copy_bytes += back.copy_data.len() - before_bytes;
+        }
+        if piece.last {
+            back.copy.sent(piece.tag);
+            if is_sync {
+                back.copy.synced();
+            }
+        }
+    }
+
+    /// The server asks for the data of a COPY.
+    fn copy_asked(&mut self) {
+        let Some(front) = self.awaiting.front_mut() else {
+            // Asked after a Flush.
+            if let Some(building) = &mut self.building {
+                building.copy.asked();
+            }
+            return;
+        };
+        front.copy.asked();
+        if front.copy.next_sync() != SyncIs::Part || !self.awaiting.get(1).is_some_and(|next| next.is_open_sync) {
+            return;
+        }
+        // The server has ignored the Sync of the request: the one behind the data is no exchange.
+        self.awaiting.remove(1);
+        if let Some(front) = self.awaiting.front_mut() {
+            front.copy.synced();
+            if self.keep == Keep::Requests {
+                front.copy_data.extend(&encode::SYNC, self.room_bytes);
+                self.copy_bytes += encode::SYNC.len();
+            }
         }
     }
 
     fn complete(&mut self, by_sync: bool, steps: &mut Vec<Step>) {
-        let Some(Building { begun_ns, request }) = self.building.take() else { return };
+        let Some(Building { begun_ns, request, mut copy }) = self.building.take() else { return };
+        if by_sync {
+            copy.request_ends_with_sync();
+        }
         let exchange = (self.keep != Keep::Boundaries).then(|| {
             Arc::new(Exchange {
                 session: self.session,
@@ -308,7 +334,9 @@ impl Tracker {
             })
         });
         self.sequence += 1;
-        self.awaiting.push_back(Awaiting { exchange: exchange.clone(), by_sync, copy_in: Growing::default() });
+        let awaiting =
+            Awaiting { exchange: exchange.clone(), copy, copy_data: Growing::default(), is_open_sync: false };
+        self.awaiting.push_back(awaiting);
         // Nobody knows the session before its login; what it asked for until then is told after that.
         if self.logged_in {
             steps.extend(exchange.map(Step::Begun));
@@ -364,13 +392,14 @@ impl Tracker {
                 self.backend_pid = backend::backend_pid(payload).unwrap_or(0);
                 self.backend_key = payload.to_vec();
             }
-            b::COPY_IN => self.copy = CopyPhase::Data,
+            b::COPY_IN => self.copy_asked(),
             b::COMMAND_COMPLETE => self.statement(now_ns, backend::tag_rows(payload), None),
             b::EMPTY_QUERY | b::PORTAL_SUSPENDED => self.statement(now_ns, None, None),
             b::ERROR => {
-                if self.copy == CopyPhase::Data {
-                    // It takes no more of it.
-                    self.copy = CopyPhase::Done;
+                let building = self.building.as_mut().map(|building| &mut building.copy);
+                let asked = self.awaiting.front_mut().map(|front| &mut front.copy);
+                if let Some(copy) = asked.or(building) {
+                    copy.failed();
                 }
                 self.statement(now_ns, None, Some(backend::sqlstate(payload)));
             }
@@ -403,13 +432,14 @@ impl Tracker {
     }
 
     fn ready(&mut self, after: TransactionStatus, ended_ns: u64, broken: bool, steps: &mut Vec<Step>) {
-        self.copy = CopyPhase::None;
         // Rows of a function call come without a CommandComplete.
         let (digest, rows) = self.rows.take();
         if rows > 0 {
             self.statements.push(StatementOutcome { ended_ns, tag_rows: None, rows, digest, error: None });
         }
-        let Some(Awaiting { exchange: Some(exchange), by_sync: _, copy_in }) = self.awaiting.pop_front() else {
+        let front = self.awaiting.pop_front();
+        self.copy_bytes -= front.as_ref().map_or(0, |front| front.copy_data.len());
+        let Some(Awaiting { exchange: Some(exchange), copy_data, .. }) = front else {
             // Nothing was asked for, or nobody wants to know what came of it.
             self.status = after;
             return;
@@ -421,7 +451,7 @@ impl Tracker {
             parsed: std::mem::take(&mut self.parsed),
             before: self.status,
             after,
-            copy_in: copy_in.into(),
+            copy_in: copy_data.into(),
             broken,
         };
         self.status = after;
@@ -450,6 +480,7 @@ impl Tracker {
         }
         if !self.logged_in {
             self.awaiting.clear();
+            self.copy_bytes = 0;
         }
         while !self.awaiting.is_empty() {
             self.ready(TransactionStatus::Idle, now_ns, true, steps);
@@ -458,7 +489,7 @@ impl Tracker {
 
     /// The server is waiting for the data of a COPY.
     pub fn wants_copy_data(&self) -> bool {
-        self.copy == CopyPhase::Data
+        self.awaiting.front().is_some_and(|front| front.copy.wants_data())
     }
 }
 

@@ -324,3 +324,73 @@ fn what_a_server_ignores_or_fails_in_a_copy_is_no_exchange() {
         &["begun 0 at 10 with 23 bytes", "ended 0 served 10..40 [08P01] Idle->Idle copy 0"],
     );
 }
+
+#[test]
+fn data_that_a_client_sends_before_it_is_asked_belongs_to_the_copy_and_to_no_request_before() {
+    let create = message(b'Q', b"create table t (i int)\0");
+    let copy = message(b'Q', b"copy t from stdin\0");
+    let data = [message(b'd', b"1\n"), message(b'c', b"")].concat();
+    let go_on = (Server, [message(b'C', b"CREATE TABLE\0"), ready(b'I'), message(b'G', &[0, 0, 0])].concat());
+    check(
+        &[
+            (Client, [create, copy, data].concat()),
+            go_on,
+            // The end of the data has been sent: this is no part of the COPY.
+            (Client, message(b'Q', b"update t set i = 2\0")),
+            (Server, [message(b'C', b"COPY 1\0"), ready(b'I')].concat()),
+            (Server, [message(b'C', b"UPDATE 1\0"), ready(b'I')].concat()),
+        ],
+        &[
+            "begun 0 at 10 with 28 bytes",
+            "begun 1 at 10 with 23 bytes",
+            "ended 0 served 10..20 [0/-] Idle->Idle copy 0",
+            "begun 2 at 30 with 24 bytes",
+            "ended 1 served 20..40 [0/1] Idle->Idle copy 12",
+            "ended 2 served 40..50 [0/1] Idle->Idle copy 0",
+        ],
+    );
+}
+
+#[test]
+fn the_sync_behind_data_that_nobody_had_asked_for_is_one_when_the_server_says_so() {
+    let execute = |sql: &[u8]| [message(b'P', sql), message(b'E', b"\0\0\0\0\0"), message(b'S', b"")].concat();
+    let data = [message(b'd', b"1\n"), message(b'c', b""), message(b'S', b"")].concat();
+    let all = || [execute(b"\0copy t from stdin\0\0\0"), data.clone(), execute(b"\0select 1\0\0\0")].concat();
+    let selected = || [message(b'1', b""), message(b'D', b"x"), message(b'C', b"SELECT 1\0"), ready(b'I')].concat();
+    let begun = ["begun 0 at 10 with 41 bytes", "begun 1 at 10 with 32 bytes"];
+    // A COPY that takes the data: the request's own Sync is ignored.
+    let copied = [message(b'1', b""), message(b'G', &[0, 0, 0]), message(b'C', b"COPY 1\0"), ready(b'I')].concat();
+    let ended = ["ended 0 served 10..20 [0/1] Idle->Idle copy 17", "ended 1 served 20..30 [1/1] Idle->Idle copy 0"];
+    check(&[(Client, all()), (Server, copied), (Server, selected())], &[begun, ended].concat());
+    // One that fails before: each Sync is answered.
+    let failed = [message(b'1', b""), message(b'E', b"C42P01\0\0"), ready(b'I')].concat();
+    let ended = ["ended 0 served 10..20 [42P01] Idle->Idle copy 12", "ended 1 served 20..40 [1/1] Idle->Idle copy 0"];
+    check(&[(Client, all()), (Server, failed), (Server, ready(b'I')), (Server, selected())], &[begun, ended].concat());
+}
+
+#[test]
+fn a_copy_whose_data_comes_before_its_sync_needs_no_other() {
+    let all = [message(b'P', b"\0copy t from stdin\0\0\0"), message(b'E', b"\0\0\0\0\0")].concat();
+    let data = [message(b'd', b"1\n"), message(b'c', b""), message(b'S', b"")].concat();
+    let copied = || [message(b'1', b""), message(b'G', &[0, 0, 0])].concat();
+    let (flush, done) = (message(b'H', b""), || [message(b'C', b"COPY 1\0"), ready(b'I')].concat());
+    check(
+        &[
+            (Client, [all.clone(), data.clone()].concat()),
+            (Server, copied()),
+            (Client, message(b'S', b"")),
+            (Server, [done(), ready(b'I')].concat()),
+        ],
+        &[
+            "begun 0 at 10 with 53 bytes",
+            "begun 1 at 30 with 5 bytes",
+            "ended 0 served 10..40 [0/1] Idle->Idle copy 0",
+            "ended 1 served 40..40 [] Idle->Idle copy 0",
+        ],
+    );
+    // Asked for after a Flush, with the Sync still to come.
+    check(
+        &[(Client, [all, flush].concat()), (Server, copied()), (Client, data), (Server, done())],
+        &["begun 0 at 10 with 58 bytes", "ended 0 served 10..40 [0/1] Idle->Idle copy 0"],
+    );
+}
