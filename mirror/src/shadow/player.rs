@@ -1,55 +1,31 @@
-//! One session on an arm: logs in as the client did, plays its exchanges, and reads the answers, which
-//! nobody else ever sees. Every wait is bounded; whatever goes wrong ends this session on this arm.
+//! One session on an arm: plays the client's exchanges and reads the answers, which nobody else ever sees. Every
+//! wait is bounded; whatever goes wrong ends this session on this arm.
 
-use std::{
-    io,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{io, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
     io::Interest,
-    time::{Instant, sleep, timeout},
+    time::{Instant, Sleep, timeout},
 };
 
-use self::{
-    patience::{Patience, patience},
-    timeouts::without_timeouts,
-};
-use super::{arm::address::ArmAddress, entry::Entry, prologue::may_fail};
+use self::patience::{LOOK, Patience, is_cancelled, patience};
+use super::{arm::address::ArmAddress, entry::Entry};
 use crate::{
     buffer::Lent,
     capture::{
-        exchange::{Exchange, Outcome, SessionInfo, is_circumstance},
-        tracker::{Keep, Malformed, Step, Tracker},
+        exchange::{Exchange, Outcome, is_circumstance},
+        tracker::{Malformed, Step, Tracker},
     },
     clock::now_ns,
     connection::Connection,
     tls::TlsError,
-    wire::{
-        backend::{self, SqlState, TransactionStatus},
-        encode, frame,
-        frontend::tag,
-        startup::Startup,
-    },
+    wire::{backend::TransactionStatus, encode, frame, frontend::tag},
 };
 
+mod login;
 mod patience;
 mod timeouts;
-
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-
-/// An arm that hangs for a while is not given up for having been asked for a session just then.
-const LOGIN_LIMIT: Duration = Duration::from_secs(60);
-const LOGIN_BYTES: usize = 8 * 1024;
-/// An arm that is behind still has sessions that production has closed: so long a new one waits for its place.
-const PLACE_LIMIT: Duration = Duration::from_secs(60);
-const PLACE_LOOK: Duration = Duration::from_millis(100);
-/// `too_many_connections`.
-const FULL: &str = "53300";
-/// `in_failed_sql_transaction`.
-const FAILED: SqlState = *b"25P02";
 
 /// Why a session on an arm ended.
 #[derive(Debug, thiserror::Error)]
@@ -89,95 +65,16 @@ pub struct Player {
     stream: Connection,
     address: ArmAddress,
     tracker: Tracker,
+    /// What the tracker says; kept for its room.
+    steps: Vec<Step>,
+    /// By which its backend is cancelled.
+    key: Vec<u8>,
+    /// When it is looked next whether what runs takes too long. Set anew when it has come, not for each exchange:
+    /// nearly all of them end before.
+    look: Pin<Box<Sleep>>,
 }
 
 impl Player {
-    /// Logs in as the client did and rebuilds its state. Where the arm has no place left, it waits for one.
-    pub async fn open(address: &ArmAddress, info: &SessionInfo, prologue: &[Bytes]) -> Result<Self, PlayError> {
-        let until = Instant::now() + PLACE_LIMIT;
-        // So many as another session has found out.
-        let mut unknown = address.unknown_timeouts.load(Ordering::Relaxed);
-        loop {
-            match Self::opened(address, info, prologue).await {
-                Err(PlayError::Refused(sqlstate)) if sqlstate == FULL && Instant::now() < until => {
-                    sleep(PLACE_LOOK).await;
-                }
-                Err(PlayError::Refused(sqlstate)) if sqlstate == timeouts::UNKNOWN && unknown < timeouts::COUNT => {
-                    unknown += 1;
-                    address.unknown_timeouts.fetch_max(unknown, Ordering::Relaxed);
-                }
-                result => return result,
-            }
-        }
-    }
-
-    async fn opened(address: &ArmAddress, info: &SessionInfo, prologue: &[Bytes]) -> Result<Self, PlayError> {
-        let stream = address.connect(CONNECT_LIMIT).await?;
-        let tracker = Tracker::new(info.id, Keep::Outcomes);
-        let mut player = Self { stream, address: address.clone(), tracker };
-        timeout(LOGIN_LIMIT, player.login(&info.startup)).await.map_err(|_| PlayError::Silent(LOGIN_LIMIT))??;
-        for request in prologue {
-            player.rebuild(request).await?;
-        }
-        Ok(player)
-    }
-
-    /// Plays one request of the prologue, and commits what that begins: the first exchange would roll it back, with
-    /// what was set in it.
-    async fn rebuild(&mut self, request: &Bytes) -> Result<(), PlayError> {
-        let outcome = self.ask(request).await?;
-        let mut error = outcome.error().filter(|_| !may_fail(request));
-        if error.is_none() {
-            error = match outcome.after {
-                TransactionStatus::Idle => None,
-                TransactionStatus::InTransaction => self.command("COMMIT").await?.error(),
-                TransactionStatus::Failed => Some(FAILED),
-            };
-        }
-        match error {
-            Some(sqlstate) => Err(PlayError::Prologue(String::from_utf8_lossy(&sqlstate).into_owned())),
-            None => Ok(()),
-        }
-    }
-
-    async fn login(&mut self, startup: &Startup) -> Result<(), PlayError> {
-        let startup = without_timeouts(startup, self.address.unknown_timeouts.load(Ordering::Relaxed));
-        self.stream.write_all(&encode::startup(&startup)).await?;
-        let (mut steps, mut said) = (Vec::new(), Vec::new());
-        loop {
-            let mut buffer = vec![0; LOGIN_BYTES];
-            let read = self.stream.read(&mut buffer).await?;
-            let chunk = buffer.get(..read).unwrap_or_default();
-            if chunk.is_empty() {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-            }
-            // A message may come in two reads.
-            said.extend_from_slice(chunk);
-            let mut whole = 0;
-            for message in frame::messages(&said) {
-                whole += message.bytes.len();
-                if message.tag == backend::tag::ERROR {
-                    return Err(PlayError::Refused(
-                        String::from_utf8_lossy(&backend::sqlstate(message.payload)).into_owned(),
-                    ));
-                }
-                // Any authentication request but "done" asks for what the mirror does not have.
-                if message.tag == backend::tag::AUTHENTICATION && !message.payload.starts_with(&[0, 0, 0, 0]) {
-                    return Err(PlayError::Refused("28000".to_owned()));
-                }
-            }
-            said.drain(..whole);
-            self.tracker.server(chunk, now_ns(), &mut steps)?;
-            if matches!(steps.last(), Some(Step::LoggedIn)) {
-                return Ok(());
-            }
-            // Nothing that a server says in a login is longer.
-            if said.len() > LOGIN_BYTES {
-                return Err(PlayError::Refused("08P01".to_owned()));
-            }
-        }
-    }
-
     /// Plays one exchange as production had it.
     pub async fn play(&mut self, entry: &Entry) -> Result<Outcome, PlayError> {
         let outcome = entry.outcome();
@@ -246,22 +143,28 @@ impl Player {
         copy_in: &Bytes,
         production: impl Fn() -> Option<&'a Outcome>,
     ) -> Result<Outcome, PlayError> {
-        let (address, key) = (&self.address, self.tracker.backend_key.clone());
-        let mut running = std::pin::pin!(Self::run(&mut self.stream, &mut self.tracker, request, copy_in));
+        let (stream, tracker, steps) = (&mut self.stream, &mut self.tracker, &mut self.steps);
+        let mut running = std::pin::pin!(Self::run(stream, tracker, steps, request, copy_in));
         let (began, mut cancelled) = (Instant::now(), None);
+        if production().is_some_and(is_cancelled) {
+            self.look.as_mut().reset(began);
+        }
         loop {
-            match patience(production(), began.elapsed(), cancelled) {
-                Patience::Wait(long) => {
-                    if let Ok(ended) = timeout(long, &mut running).await {
-                        return Ok(ended?.outcome.get().cloned().unwrap_or_default());
-                    }
-                }
+            tokio::select! {
+                biased;
+                ended = &mut running => return Ok(outcome_of(ended?)),
+                () = &mut self.look => {}
+            }
+            let wait = match patience(production(), began.elapsed(), cancelled) {
+                Patience::Wait(long) => long.min(LOOK),
                 Patience::Cancel => {
                     cancelled = Some(began.elapsed());
-                    cancel(address, &key).await;
+                    cancel(&self.address, &self.key).await;
+                    Duration::ZERO
                 }
                 Patience::Over(limit) => return Err(PlayError::Silent(limit)),
-            }
+            };
+            self.look.as_mut().reset(Instant::now() + wait);
         }
     }
 
@@ -270,16 +173,17 @@ impl Player {
     async fn run(
         stream: &mut Connection,
         tracker: &mut Tracker,
+        steps: &mut Vec<Step>,
         request: &Bytes,
         copy_in: &Bytes,
     ) -> Result<Arc<Exchange>, PlayError> {
-        let mut steps = Vec::new();
-        tracker.client(request, now_ns(), &mut steps)?;
+        steps.clear();
+        tracker.client(request, now_ns(), steps)?;
         let (mut unsent, mut copy_unsent) = (request.as_ref(), copy_in.as_ref());
         loop {
             // Data of a COPY follows when the arm asks for it.
             if unsent.is_empty() && !copy_unsent.is_empty() && tracker.wants_copy_data() {
-                tracker.client(copy_unsent, now_ns(), &mut steps)?;
+                tracker.client(copy_unsent, now_ns(), steps)?;
                 unsent = std::mem::take(&mut copy_unsent);
             }
             if !unsent.is_empty() {
@@ -293,7 +197,7 @@ impl Player {
             match stream.try_read(&mut buffer) {
                 Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
                 Ok(read) => {
-                    tracker.server(buffer.get(..read).unwrap_or_default(), now_ns(), &mut steps)?;
+                    tracker.server(buffer.get(..read).unwrap_or_default(), now_ns(), steps)?;
                     for step in steps.drain(..) {
                         if let Step::Ended(exchange) = step {
                             // An arm that fails a COPY answers before it has all the data. It ignores the
@@ -323,6 +227,15 @@ impl Player {
         // The arm may be gone; there is nothing more to be had from it.
         let _ = timeout(Duration::from_secs(1), goodbye).await;
     }
+}
+
+/// What came of an exchange that nobody else holds.
+fn outcome_of(exchange: Arc<Exchange>) -> Outcome {
+    match Arc::try_unwrap(exchange) {
+        Ok(exchange) => exchange.outcome.into_inner(),
+        Err(exchange) => exchange.outcome.get().cloned(),
+    }
+    .unwrap_or_default()
 }
 
 /// Data of a COPY whose client vanished in the middle of it: what came whole, and that there will be no more. An arm

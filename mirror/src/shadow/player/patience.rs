@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use crate::capture::exchange::Outcome;
+use crate::{capture::exchange::Outcome, wire::backend::SqlState};
 
 /// No answer from an arm takes longer than this beyond what production took.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(120);
-/// How often it is looked whether production has an answer by now.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often it is looked whether production has an answer by now, and whether the arm's takes too long.
+pub(super) const LOOK: Duration = Duration::from_millis(500);
 /// When production's client vanished, its server may have gone on for a while, and nobody waits for the arm's.
 const VANISHED: Duration = Duration::from_secs(10);
+
+/// `query_canceled`.
+const CANCELED: SqlState = *b"57014";
 
 /// What to do about an answer that has not come yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,11 +29,8 @@ pub(super) enum Patience {
 pub(super) fn patience(production: Option<&Outcome>, waited: Duration, cancelled: Option<Duration>) -> Patience {
     let Some(production) = production else { return Patience::Wait(LOOK) };
     let served = Duration::from_nanos(production.ended_ns.saturating_sub(production.served_from_ns));
-    let cancel_at = if production.error() == Some(*b"57014") {
-        Some(served)
-    } else {
-        production.broken.then_some(served + VANISHED)
-    };
+    let at = if production.error() == Some(CANCELED) { served } else { served + VANISHED };
+    let cancel_at = is_cancelled(production).then_some(at);
     let limit = cancelled.map_or(served, |at| at.max(served)) + ANSWER_LIMIT;
     match cancel_at.filter(|_| cancelled.is_none()) {
         Some(at) if waited >= at => Patience::Cancel,
@@ -38,6 +38,11 @@ pub(super) fn patience(production: Option<&Outcome>, waited: Duration, cancelled
         None if waited >= limit => Patience::Over(limit),
         None => Patience::Wait(limit.saturating_sub(waited)),
     }
+}
+
+/// Whether production's answer did not come to its end by itself: then neither may the arm's.
+pub(super) fn is_cancelled(production: &Outcome) -> bool {
+    production.broken || production.error() == Some(CANCELED)
 }
 
 #[cfg(test)]

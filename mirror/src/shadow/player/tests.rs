@@ -14,13 +14,14 @@ use tokio::{
 
 use super::*;
 use crate::{
-    capture::exchange::{SessionId, StatementOutcome},
+    capture::exchange::{SessionId, SessionInfo, StatementOutcome},
     shadow::{
         arm::driver::{play, play_session},
         entry::Budget,
         statement::footprint::Footprint,
     },
     stream::Address,
+    wire::startup::Startup,
 };
 
 fn message(tag: u8, payload: &[u8]) -> Vec<u8> {
