@@ -6,6 +6,8 @@
 target := $(or $(CARGO_TARGET_DIR),target)
 # The lock file is what was tested; nothing here may change it.
 cargo := cargo --locked
+# Always all of it: what else is asked for has other features, and with them the dependencies are built once more.
+build := $(cargo) build --workspace --all-targets
 
 help: ## what can be made
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,14 +21,14 @@ test: ## all tests, with real PostgreSQL servers and a real Kubernetes; what CI 
 	@scripts/prepare.sh drivers
 	@scripts/drivers.sh || [ -z "$${CI:-}" ]
 	@$(MAKE) --no-print-directory lint
-	$(cargo) build --workspace --bins
+	$(build)
 	$(cargo) test --workspace --exclude understudy-kubernetes-tests
 	@scripts/e2e.sh
 	@echo 'make test: everything passed'
 
 check: lint ## the fast core: format, lints, dependencies, and tests that need no server
 	$(cargo) test --workspace --lib --bins
-	$(cargo) test -p understudy-crds
+	$(cargo) test --workspace --test crd --test manifest_errors --test manifests
 	@echo 'make check: everything passed'
 
 bench-hop: ## what the mirror's hop costs, beside HAProxy and PgBouncer in the same run; target/bench/hop.json
@@ -44,7 +46,7 @@ e2e: ## the operator's tests on a real Kubernetes: the one of KUBECONFIG, or the
 
 cluster: ## a Kubernetes of three nodes on this machine, for tests (as root; builds it the first time)
 	@scripts/prepare.sh cluster
-	$(cargo) build --workspace --bins
+	$(build)
 	@$(target)/debug/test-cluster up --state $(target)/cluster --binaries $(target)/debug
 
 cluster-down: ## ends the cluster and clears what it left
@@ -55,7 +57,7 @@ cluster-check: ## whether the running cluster is one: volumes, names, exec, anot
 	@$(cargo) run --quiet -p understudy-test-cluster -- check --state $(target)/cluster
 
 cluster-images: ## makes the images again from what was changed, and gives them to the running cluster
-	$(cargo) build --workspace --bins
+	$(build)
 	@$(target)/debug/test-cluster images --state $(target)/cluster --binaries $(target)/debug
 
 lint:

@@ -19,7 +19,7 @@ if [ -z "${KUBECONFIG:-}" ]; then
     if [ "$(id -u)" -ne 0 ]; then skip 'that needs root, or a cluster named by KUBECONFIG'; fi
     if [ ! -d /sys/fs/cgroup ]; then skip 'there are no control groups here'; fi
     scripts/prepare.sh cluster
-    cargo --locked build --workspace --bins
+    cargo --locked build --workspace --all-targets
     target=$(cd "$target" && pwd)
     cluster=$target/debug/test-cluster
     if ! "$cluster" status --state "$target/cluster" >/dev/null 2>&1; then
@@ -38,5 +38,5 @@ elif ! command -v kubectl >/dev/null; then
 fi
 
 # One after the other: they share two cores, and each has a workload of its own.
-UNDERSTUDY_REQUIRE_CLUSTER=1 cargo --locked test -p understudy-kubernetes-tests --no-fail-fast -- --test-threads=1 --show-output
+UNDERSTUDY_REQUIRE_CLUSTER=1 cargo --locked test --workspace --test kubernetes -- --test-threads=1 --show-output
 say 'everything passed'

@@ -22,7 +22,6 @@ use understudy_harness::wait_until;
 
 use self::stand_in::{Asked, SLOW, StandIn, V3_0, V3_2, asking_for};
 
-#[path = "cancel/stand_in.rs"]
 mod stand_in;
 
 const LIMIT: Duration = Duration::from_secs(20);

@@ -5,17 +5,16 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use rustix::process::Signal;
 use tokio::{net::TcpStream, time::timeout};
 use understudy_e2e::{
-    child::start,
+    application::connect,
     scenario::{GSSENC_REQUEST, SSL_REQUEST, Scenario, asked},
     scenario_table::{copies, extended, simple, startups},
-    turn::take_turn,
+    stage::Servers,
 };
-use understudy_harness::Cluster;
 
 const LIMIT: Duration = Duration::from_secs(30);
+const TABLE: &str = "CREATE TABLE written (i int)";
 
 async fn told(address: SocketAddr, scenario: &Scenario) -> Vec<String> {
     let stream = TcpStream::connect(address).await.expect("a connection");
@@ -26,16 +25,11 @@ async fn told(address: SocketAddr, scenario: &Scenario) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_is_told_the_same_through_the_mirror_and_direct() {
-    let _turn = take_turn().await;
-    let (worker, baseline, candidate) =
-        (Cluster::builder().start().await, Cluster::builder().start().await, Cluster::builder().start().await);
-    let address = |of: &Cluster| format!("127.0.0.1:{}", of.port());
-    let (baseline, candidate) =
-        (format!("baseline={}", address(&baseline)), format!("candidate={}", address(&candidate)));
-    let sides = ["--worker", &address(&worker), "--arm", &baseline, "--arm", &candidate];
-    let mut mirror = start("understudy-mirror", ["--listen", "127.0.0.1:0"].into_iter().chain(sides));
-    let through = mirror.mirror().await;
-    let direct: SocketAddr = ([127, 0, 0, 1], worker.port()).into();
+    // Nobody else's password is asked for: `nobody` must be unknown, not barred.
+    let servers = Servers::start_asking("ann", 2, TABLE).await;
+    let arms = servers.addresses();
+    let stage = servers.mirror("256Mi", &arms).await;
+    let (direct, through) = (stage.direct, stage.through);
     let mut wrong = Vec::new();
     for scenario in [startups(), extended(), simple(), copies()].concat() {
         let (direct, through) = (told(direct, &scenario).await, told(through, &scenario).await);
@@ -48,6 +42,12 @@ async fn a_client_is_told_the_same_through_the_mirror_and_direct() {
     // PostgreSQL may offer GSSAPI's encryption, which the mirror could not look into: it says no, as to TLS here.
     let (gss, tls) = (asked("GSSENCRequest", GSSENC_REQUEST), asked("SSLRequest", SSL_REQUEST));
     assert_eq!(told(through, &gss).await, told(through, &tls).await);
-    mirror.signal(Signal::TERM);
-    mirror.ended_within(Duration::from_secs(20)).await.expect_code(0);
+    // What is written after all that arrives on the arms, which have played it as production had it.
+    let client = connect(through).await.expect("a session");
+    client.batch_execute("INSERT INTO written SELECT generate_series(1, 100)").await.expect("rows");
+    for name in ["baseline", "candidate"] {
+        let arm = stage.expect_level(name, &[("written", "t.i::text")]).await;
+        assert!(arm.divergence.values().all(|n| *n == 0) && arm.exchanges.skipped.is_empty(), "{arm:#?}");
+    }
+    stage.end().await;
 }

@@ -1,8 +1,6 @@
 //! TLS at both sides of the mirror, with libpq as the client: who is let in, over what, and with which
 //! channel binding; clients that speak TLS without asking. Certificates are in `tls_certificates.rs`.
 
-#![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
-
 use std::time::Duration;
 
 use tokio::{
@@ -12,10 +10,7 @@ use tokio::{
 use understudy_e2e::{tls_worker::TlsWorker, wire::query};
 use understudy_harness::wait_until;
 
-use self::papers::Papers;
-
-#[path = "../src/papers.rs"]
-mod papers;
+use crate::papers::Papers;
 
 /// A worker that takes SCRAM over TLS and without, and shows its certificate.
 const HBA: &str = "local all all trust\nhost all bob 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n";

@@ -1,8 +1,6 @@
 //! A request for encryption inside TLS: it is one too many, and refused as the worker refuses it, whether the mirror
 //! speaks TLS to the worker or not.
 
-#![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
-
 use understudy_e2e::{
     scenario::{GSSENC_REQUEST, SSL_REQUEST, request},
     talk::Talk,
@@ -10,10 +8,7 @@ use understudy_e2e::{
 };
 use understudy_harness::wait_until;
 
-use self::papers::Papers;
-
-#[path = "../src/papers.rs"]
-mod papers;
+use crate::papers::Papers;
 
 const REFUSED: &str = "connections_refused_total{cause=\"protocol\"}";
 const HBA: &str = "local all all trust\nhost all all 127.0.0.1/32 trust\n";

@@ -10,10 +10,7 @@ use tokio::net::TcpStream;
 use understudy_e2e::tls_worker::TlsWorker;
 use understudy_harness::wait_until;
 
-use self::papers::Papers;
-
-#[path = "../src/papers.rs"]
-mod papers;
+use crate::papers::Papers;
 
 const HBA: &str = "local all all trust\nhost all all 127.0.0.1/32 trust\n";
 const BROKEN: &str = "clients are shown the old one";

@@ -11,10 +11,7 @@ use understudy_e2e::{
     wire::{kinds, message, query},
 };
 
-use self::papers::{Encrypted, Papers};
-
-#[path = "../src/papers.rs"]
-mod papers;
+use crate::papers::{Encrypted, Papers};
 
 const HBA: &str = "local all all trust\nhost all all 127.0.0.1/32 trust\n";
 const TABLES: &str = "CREATE UNLOGGED TABLE copied (i int, t text)";

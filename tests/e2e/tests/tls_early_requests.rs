@@ -19,10 +19,7 @@ use understudy_e2e::{
 use understudy_harness::{Cluster, wait_until};
 use understudy_mirror::wire::frame::messages;
 
-use self::papers::Papers;
-
-#[path = "../src/papers.rs"]
-mod papers;
+use crate::papers::Papers;
 
 const HBA: &str = "local all all trust\nhost all plain 127.0.0.1/32 password\nhost all all 127.0.0.1/32 trust\n";
 const TABLE: &str = "CREATE ROLE plain LOGIN PASSWORD 'open sesame';

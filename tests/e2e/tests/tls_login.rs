@@ -2,18 +2,12 @@
 //! md5 and plain passwords, right, wrong and none. SCRAM is in `tls.rs`, logins without TLS are in
 //! `authentication.rs`.
 
-#![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
-
 use std::net::SocketAddr;
 
 use understudy_e2e::{http, tls_worker::TlsWorker, transcript::without_port};
 use understudy_harness::wait_until;
 
-use self::papers::Papers;
-
-#[expect(dead_code, reason = "the clients here are libpq's")]
-#[path = "../src/papers.rs"]
-mod papers;
+use crate::papers::Papers;
 
 const HBA: &str = "local all all trust
 host all plain 127.0.0.1/32 password

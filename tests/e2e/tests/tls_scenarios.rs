@@ -2,22 +2,20 @@
 //! with TLS on both sides, for which the client asks or which it speaks without asking. What it is told, and whether
 //! the end was meant, is compared message by message.
 
-#![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
-
 use std::{fmt::Write as _, time::Duration};
 
 use tokio::{net::TcpStream, time::timeout};
+use understudy_crds::condition::ArmState;
 use understudy_e2e::{
-    scenario::Scenario,
+    http,
+    scenario::{End, Scenario, session},
     scenario_table::{copies, extended, simple, startups},
     tls_worker::{TlsWorker, agreed},
+    wire::query,
 };
-use understudy_harness::Cluster;
+use understudy_harness::{Cluster, wait_until_within};
 
-use self::papers::{Encrypted, Papers};
-
-#[path = "../src/papers.rs"]
-mod papers;
+use crate::papers::{Encrypted, Papers};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const HBA: &str = "local all all trust\nhost all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n";
@@ -62,4 +60,21 @@ async fn over_tls_a_client_is_told_the_same_through_the_mirror_and_direct() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // What is written after all that arrives on the arms, which have played it as production had it.
+    let insert = query("INSERT INTO written SELECT generate_series(1, 100)");
+    let stream = papers.handshake(asking(mirror.through).await, None).await.expect("TLS");
+    let said = told(stream, &session("rows", &[insert], End::Terminate)).await;
+    assert!(said.iter().any(|message| message.starts_with("C INSERT 0 100")), "{said:?}");
+    for arm in &arms {
+        let client = arm.connect().await;
+        wait_until_within(LIMIT, "the rows are on the arm", || async {
+            let row = client.query_one("SELECT count(*) FROM written", &[]).await.expect("a count");
+            row.get::<_, i64>(0) == 100
+        })
+        .await;
+    }
+    for arm in http::status(&mirror.admin).await.expect("a status").arms {
+        assert_eq!((arm.state, arm.exchanges.lost), (ArmState::Live, 0), "{arm:#?}");
+        assert!(arm.divergence.values().all(|n| *n == 0), "{arm:#?}");
+    }
 }

@@ -1,5 +1,7 @@
 //! Certificates, and a TLS client of our own that trusts them: it sees what it is shown, and need not ask before it
-//! begins. The TLS tests include this file each, since what it needs is no part of the crate beside it.
+//! begins.
+
+#![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
 
 use std::{fs, io, os::unix::fs::PermissionsExt, sync::Arc};
 
