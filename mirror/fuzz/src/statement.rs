@@ -54,7 +54,8 @@ pub fn template(data: &[u8]) {
     assert_eq!(relexed.template, lexed.template, "constants are no part of a template");
     if parses(data) && parses(&other) {
         let again = template::analyse(&other, &relexed);
-        let meaning = |one: &template::Template| one.statements.iter().map(meaning).collect::<Vec<_>>();
+        let meaning =
+            |one: &template::Template| one.statements.iter().map(|statement| meaning(statement)).collect::<Vec<_>>();
         assert_eq!(meaning(&again), meaning(&found), "two texts of a template mean different things");
     }
 }

@@ -41,6 +41,14 @@ impl CopyIn {
         self.ended = self.ended.max(self.asked);
     }
 
+    /// The client has sent, into a COPY, what belongs to none. In a simple query that fails it, and what comes then is a
+    /// request again; a server since 14 ends the session.
+    pub(super) fn disturbed(&mut self) {
+        if self.ended_before_sync.is_none() {
+            self.failed();
+        }
+    }
+
     /// The request is complete; its last message is a Sync.
     pub(super) fn request_ends_with_sync(&mut self) {
         self.ended_before_sync = Some(self.ended);
@@ -95,6 +103,9 @@ mod tests {
             ("QGD", false, SyncIs::Own),
             ("QGDG", true, SyncIs::Own),
             ("QDDG", false, SyncIs::Own),
+            // Disturbed by what belongs to no COPY.
+            ("QGX", false, SyncIs::Own),
+            ("SGX", true, SyncIs::Part),
         ] {
             let mut copy = CopyIn::default();
             for one in said.chars() {
@@ -103,6 +114,7 @@ mod tests {
                     'G' => copy.asked(),
                     'E' => copy.failed(),
                     'D' => copy.sent(f::COPY_DONE),
+                    'X' => copy.disturbed(),
                     _ => {}
                 }
             }

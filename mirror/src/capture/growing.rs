@@ -16,6 +16,11 @@ impl Growing {
         self.0.len()
     }
 
+    /// Lets go of what is behind so many bytes.
+    pub fn truncate(&mut self, bytes: usize) {
+        self.0.truncate(bytes);
+    }
+
     /// Appends, with room for at least `most_bytes` in all once it is large. The room is a reservation of addresses:
     /// memory is taken as it is filled.
     pub fn extend(&mut self, bytes: &[u8], most_bytes: usize) {

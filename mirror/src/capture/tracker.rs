@@ -100,7 +100,17 @@ pub struct Tracker {
 struct Building {
     begun_ns: u64,
     request: Growing,
+    /// So much of it is whole messages.
+    whole_bytes: usize,
     copy: CopyIn,
+    /// The server has failed it, and ignores everything until its Sync.
+    failed: bool,
+}
+
+impl Building {
+    fn at(begun_ns: u64) -> Self {
+        Self { begun_ns, request: Growing::default(), whole_bytes: 0, copy: CopyIn::default(), failed: false }
+    }
 }
 
 #[derive(Debug)]
@@ -232,14 +242,16 @@ impl Tracker {
             if piece.tag == f::FLUSH && self.building.is_none() {
                 continue;
             }
-            let new = || Building { begun_ns: now_ns, request: Growing::default(), copy: CopyIn::default() };
-            let building = self.building.get_or_insert_with(new);
+            let building = self.building.get_or_insert_with(|| Building::at(now_ns));
             if self.keep == Keep::Requests {
                 append(&mut building.request, &piece, self.room_bytes);
             }
             if piece.last {
                 building.copy.sent(piece.tag);
+                building.whole_bytes = building.request.len();
                 match piece.tag {
+                    // Such a server has not come to it.
+                    f::QUERY | f::FUNCTION_CALL if building.failed => {}
                     f::QUERY | f::FUNCTION_CALL => self.complete(false, steps),
                     f::SYNC => self.complete(true, steps),
                     _ => {}
@@ -291,6 +303,8 @@ impl Tracker {
             back.copy.sent(piece.tag);
             if is_sync {
                 back.copy.synced();
+            } else if !is_data {
+                back.copy.disturbed();
             }
         }
     }
@@ -320,7 +334,7 @@ impl Tracker {
     }
 
     fn complete(&mut self, by_sync: bool, steps: &mut Vec<Step>) {
-        let Some(Building { begun_ns, request, mut copy }) = self.building.take() else { return };
+        let Some(Building { begun_ns, request, mut copy, .. }) = self.building.take() else { return };
         if by_sync {
             copy.request_ends_with_sync();
         }
@@ -396,10 +410,12 @@ impl Tracker {
             b::COMMAND_COMPLETE => self.statement(now_ns, backend::tag_rows(payload), None),
             b::EMPTY_QUERY | b::PORTAL_SUSPENDED => self.statement(now_ns, None, None),
             b::ERROR => {
-                let building = self.building.as_mut().map(|building| &mut building.copy);
-                let asked = self.awaiting.front_mut().map(|front| &mut front.copy);
-                if let Some(copy) = asked.or(building) {
-                    copy.failed();
+                if let Some(front) = self.awaiting.front_mut() {
+                    front.copy.failed();
+                } else if let Some(building) = &mut self.building {
+                    // Told after a Flush.
+                    building.copy.failed();
+                    building.failed = true;
                 }
                 self.statement(now_ns, None, Some(backend::sqlstate(payload)));
             }
@@ -438,7 +454,8 @@ impl Tracker {
             self.statements.push(StatementOutcome { ended_ns, tag_rows: None, rows, digest, error: None });
         }
         let front = self.awaiting.pop_front();
-        self.copy_bytes -= front.as_ref().map_or(0, |front| front.copy_data.len());
+        let copied = front.as_ref().map_or(0, |front| front.copy_data.len());
+        self.copy_bytes = self.copy_bytes.saturating_sub(copied);
         let Some(Awaiting { exchange: Some(exchange), copy_data, .. }) = front else {
             // Nothing was asked for, or nobody wants to know what came of it.
             self.status = after;
@@ -469,6 +486,8 @@ impl Tracker {
         let answered = self.awaiting.is_empty() && !self.statements.is_empty() && self.statements.iter().all(done);
         if let Some(building) = self.building.as_mut().filter(|_| answered) {
             if self.keep == Keep::Requests {
+                // What it was sending when it went is no message.
+                building.request.truncate(building.whole_bytes);
                 building.request.extend(&encode::SYNC, self.room_bytes);
             }
             self.complete(true, steps);

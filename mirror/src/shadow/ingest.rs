@@ -18,6 +18,7 @@ use super::{
     arm::{ArmShared, lock},
     arm_clock::{ArmClock, ClockKeeper},
     entry::{ENTRY_BYTES, Entry},
+    id_map::IdMap,
     log::{LogEvent, TrafficLog},
     measured,
     overlap::Overlaps,
@@ -100,9 +101,9 @@ type WaitingCut = (u64, u64, Vec<Arc<ArmShared>>, mpsc::Sender<Vec<SessionSeed>>
 struct Ingest<'a> {
     shared: &'a IngestShared,
     catalog: Catalog,
-    books: HashMap<SessionId, SessionBook>,
+    books: IdMap<SessionId, SessionBook>,
     /// By session and number: entries whose outcome is not known.
-    running: HashMap<(SessionId, u64), Arc<Entry>>,
+    running: IdMap<(SessionId, u64), Arc<Entry>>,
     /// When production began them, with their number.
     running_since: BTreeSet<(u64, u64)>,
     overlaps: Overlaps,
@@ -134,8 +135,8 @@ impl<'a> Ingest<'a> {
         Self {
             shared,
             catalog: Catalog::default(),
-            books: HashMap::new(),
-            running: HashMap::new(),
+            books: IdMap::default(),
+            running: IdMap::default(),
             running_since: BTreeSet::new(),
             overlaps: Overlaps::default(),
             arms: Vec::new(),

@@ -26,13 +26,17 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
     ops::Bound::{Excluded, Included},
     sync::Arc,
 };
 
 use self::late::Unsettled;
-use super::{entry::Entry, measured::is_too_long};
+use super::{
+    entry::Entry,
+    id_map::{IdMap, IdSet},
+    measured::is_too_long,
+};
 use crate::capture::exchange::SessionId;
 
 mod late;
@@ -62,19 +66,21 @@ pub enum Action {
 pub struct Order {
     shift_ns: u64,
     wait_limit_ns: u64,
-    lanes: HashMap<SessionId, Lane>,
+    lanes: IdMap<SessionId, Lane>,
     due: BinaryHeap<Reverse<(u64, SessionId)>>,
-    blocked: HashSet<SessionId>,
+    blocked: IdSet<SessionId>,
+    /// Who is looked at in a turn; kept for its room.
+    candidates: Vec<SessionId>,
     /// By when production finished them, and number.
     unfinished_writes: BTreeMap<(u64, u64), Arc<Entry>>,
     /// By number: when unfinished writes had finished whose answer came late, ns.
-    late_answers: HashMap<u64, u64>,
+    late_answers: IdMap<u64, u64>,
     /// Sessions that wait on the arm for a lock that came to another too early: since which number, and whose it is.
     locked_out: BTreeSet<(SessionId, u64, SessionId)>,
     /// By when the transaction went on, and the number of what it went on with.
     unsettled: BTreeMap<(u64, u64), Unsettled>,
-    /// By when production began them, and number.
-    outstanding: BTreeMap<(u64, u64), Arc<Entry>>,
+    /// By when production began them, and number; with what each is held to take of the memory budget, bytes.
+    outstanding: BTreeMap<(u64, u64), (Arc<Entry>, usize)>,
     /// Those of them that production is done with: by when it was, and number.
     ended: BTreeSet<(u64, u64)>,
     /// What the outstanding take of the memory budget.
@@ -82,6 +88,8 @@ pub struct Order {
     known_ns: u64,
     hold_from_ns: u64,
     released_ns: u64,
+    /// Nothing can be stuck before, ns.
+    stuck_from_ns: u64,
     changed: bool,
 }
 
@@ -90,6 +98,8 @@ struct Lane {
     queue: VecDeque<Arc<Entry>>,
     /// What runs on the arm, and since when, ns.
     running: Option<(Arc<Entry>, u64)>,
+    /// What runs has not begun: the session is still to log in.
+    logs_in: bool,
     closing: bool,
     /// Its transaction, open on the arm, has written: others may wait for its locks there.
     holds: bool,
@@ -108,11 +118,12 @@ impl Order {
         Self {
             shift_ns,
             wait_limit_ns,
-            lanes: HashMap::new(),
+            lanes: IdMap::default(),
             due: BinaryHeap::new(),
-            blocked: HashSet::new(),
+            blocked: IdSet::default(),
+            candidates: Vec::new(),
             unfinished_writes: BTreeMap::new(),
-            late_answers: HashMap::new(),
+            late_answers: IdMap::default(),
             locked_out: BTreeSet::new(),
             unsettled: BTreeMap::new(),
             outstanding: BTreeMap::new(),
@@ -121,14 +132,29 @@ impl Order {
             known_ns: 0,
             hold_from_ns: u64::MAX,
             released_ns: 0,
+            stuck_from_ns: 0,
             changed: false,
+        }
+    }
+
+    /// A session is to log in on the arm before it plays anything.
+    pub fn opened(&mut self, session: SessionId) {
+        self.lanes.entry(session).or_default().logs_in = true;
+    }
+
+    /// It has: what was started in it runs from now on.
+    pub fn logged_in(&mut self, session: SessionId, now_ns: u64) {
+        if let Some(lane) = self.lanes.get_mut(&session) {
+            lane.logs_in = false;
+            lane.running = lane.running.take().map(|(entry, _)| (entry, now_ns));
         }
     }
 
     /// Takes an exchange in, after all earlier ones of its session.
     pub fn begun(&mut self, entry: &Arc<Entry>) {
-        self.outstanding.insert((entry.exchange.begun_ns, entry.id), Arc::clone(entry));
-        self.held_bytes += entry.charged_bytes();
+        let bytes = entry.charged_bytes();
+        self.outstanding.insert((entry.exchange.begun_ns, entry.id), (Arc::clone(entry), bytes));
+        self.held_bytes += bytes;
         let session = entry.exchange.session;
         if entry.outcome().is_some() {
             self.note_end(entry);
@@ -146,7 +172,10 @@ impl Order {
 
     /// Production's outcome of an exchange is known now.
     pub fn ended(&mut self, entry: &Arc<Entry>) {
-        if self.outstanding.contains_key(&(entry.exchange.begun_ns, entry.id)) {
+        if let Some((_, bytes)) = self.outstanding.get_mut(&(entry.exchange.begun_ns, entry.id)) {
+            // What its outcome takes is known now.
+            let before = std::mem::replace(bytes, entry.charged_bytes());
+            self.held_bytes = (self.held_bytes + *bytes).saturating_sub(before);
             self.note_end(entry);
             self.changed = true;
         }
@@ -175,8 +204,9 @@ impl Order {
 
     /// Nothing that production began at this moment or later starts, until told otherwise.
     pub fn hold_from(&mut self, hold_from_ns: Option<u64>) {
-        self.hold_from_ns = hold_from_ns.unwrap_or(u64::MAX);
-        self.changed = true;
+        let hold_from_ns = hold_from_ns.unwrap_or(u64::MAX);
+        self.changed |= hold_from_ns != self.hold_from_ns;
+        self.hold_from_ns = hold_from_ns;
     }
 
     /// Everything that production began before the hold is finished on the arm.
@@ -189,10 +219,9 @@ impl Order {
         let lane = self.lanes.get_mut(&session)?;
         let (entry, _) = lane.running.take()?;
         lane.holds = in_block(&entry) && (lane.holds || entry.writes);
-        self.outstanding.remove(&(entry.exchange.begun_ns, entry.id));
+        let held = self.outstanding.remove(&(entry.exchange.begun_ns, entry.id));
+        self.held_bytes = self.held_bytes.saturating_sub(held.map_or(0, |(_, bytes)| bytes));
         self.ended.remove(&(entry.ended_ns(), entry.id));
-        self.held_bytes =
-            if self.outstanding.is_empty() { 0 } else { self.held_bytes.saturating_sub(entry.charged_bytes()) };
         if entry.writes {
             self.unfinished_writes.remove(&(self.finished_ns(&entry), entry.id));
             self.late_answers.remove(&entry.id);
@@ -220,7 +249,7 @@ impl Order {
 
     /// What starts now.
     pub fn poll(&mut self, now_ns: u64, actions: &mut Vec<Action>) {
-        let mut candidates = Vec::new();
+        let mut candidates = std::mem::take(&mut self.candidates);
         while let Some(Reverse((due_ns, session))) = self.due.peek().copied() {
             if due_ns > now_ns {
                 break;
@@ -231,13 +260,15 @@ impl Order {
         }
         // Starting something never lets another start, so one round is enough.
         if std::mem::take(&mut self.changed) {
-            candidates = self.blocked.iter().copied().collect();
+            candidates.clear();
+            candidates.extend(&self.blocked);
             // What becomes free at once starts as production began it.
             candidates.sort_by_cached_key(|session| (self.next(*session).map(|next| next.exchange.begun_ns), *session));
         }
-        for session in candidates {
+        for session in candidates.drain(..) {
             self.consider(session, now_ns, actions);
         }
+        self.candidates = candidates;
         if actions.is_empty() && !self.blocked.is_empty() {
             self.release(now_ns, actions);
         }
@@ -296,15 +327,18 @@ impl Order {
 
     /// Whether something that is told later could let go on what waits now. What runs may wait on the arm for a
     /// lock, and whoever holds that ended in production before what runs did, and was answered little later: that far
-    /// it must be told.
-    pub fn needs_more(&self) -> bool {
+    /// it must be told. How far that is nobody knows of what production itself still runs; there it is for who is
+    /// `stalled`, where nothing has come to its end for a while.
+    pub fn needs_more(&self, stalled: bool) -> bool {
         let mut running = self.lanes.values().filter_map(|lane| lane.running.as_ref()).peekable();
         if running.peek().is_none() {
             // What is not due yet waits for the clock alone.
             let waits = !self.blocked.is_empty() || self.outstanding.is_empty();
             return waits && !self.has_reached(self.hold_from_ns);
         }
-        running.any(|(entry, _)| entry.ended_ns().saturating_add(ANSWERED_LATE_NS) > self.known_ns)
+        running.any(|(entry, _)| {
+            entry.outcome().map_or(stalled, |o| o.ended_ns.saturating_add(ANSWERED_LATE_NS) > self.known_ns)
+        })
     }
 
     /// Exchanges that are captured and not finished.
@@ -320,7 +354,7 @@ impl Order {
     /// The same, of those that are measured.
     pub fn oldest_measured_ns(&self) -> Option<u64> {
         let mut outstanding = self.outstanding.iter();
-        outstanding.find(|(_, entry)| !is_too_long(entry, self.known_ns)).map(|((begun_ns, _), _)| *begun_ns)
+        outstanding.find(|(_, (entry, _))| !is_too_long(entry, self.known_ns)).map(|((begun_ns, _), _)| *begun_ns)
     }
 
     /// Everything that production was done with by then is finished here. What production itself still runs, the arm

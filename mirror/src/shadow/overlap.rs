@@ -2,11 +2,11 @@
 //! a read are right, so its rows are not compared. Pure.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
 };
 
-use super::{entry::Entry, statement::footprint::Footprint};
+use super::{entry::Entry, id_map::IdMap, statement::footprint::Footprint};
 use crate::capture::exchange::SessionId;
 
 /// Changes that have ended and are kept for reads that still run. One statement may run for hours, and
@@ -16,7 +16,7 @@ const MAX_CHANGES: usize = 50_000;
 /// Exchanges that made changes visible, as long as a read that runs may have overlapped them.
 #[derive(Debug, Default)]
 pub struct Overlaps {
-    running: HashMap<u64, Arc<Entry>>,
+    running: IdMap<u64, Arc<Entry>>,
     /// By the moment of their end and their number. Nothing of the exchange itself is kept: it may be
     /// large, and it would count as memory that an arm is behind with.
     ended: BTreeMap<(u64, u64), Change>,
@@ -42,7 +42,7 @@ impl Overlaps {
     /// An exchange has ended: whether a change overlapped it is known now.
     pub fn ended(&mut self, entry: &Arc<Entry>) {
         let (session, begun_ns, ended_ns) = (entry.exchange.session, entry.exchange.begun_ns, entry.ended_ns());
-        if self.running.remove(&entry.id).is_some() {
+        if entry.publishes != Footprint::NOTHING && self.running.remove(&entry.id).is_some() {
             let change = Change { session, begun_ns, publishes: entry.publishes.clone() };
             self.ended.insert((ended_ns, entry.id), change);
             while self.ended.len() > MAX_CHANGES {

@@ -10,6 +10,10 @@ use crate::capture::exchange::SessionId;
 /// Changes that are kept for reads that are not finished.
 const MAX_CHANGES: usize = 50_000;
 
+/// Changes that are looked at for one read. One that is played long after its time would have to be held against all
+/// that production has changed since: it counts as overtaken.
+const MAX_LOOKED_AT: usize = 5_000;
+
 /// Changes that have started on the arm, as long as a read from before them may still be played.
 #[derive(Debug, Default)]
 pub struct Overtaken {
@@ -42,11 +46,11 @@ impl Overtaken {
             return false;
         }
         let session = entry.exchange.session;
+        let mut later = self.started.range((answered_ns + 1, 0)..);
+        let mut looked_at = later.by_ref().take(MAX_LOOKED_AT);
         answered_ns < self.forgotten_ns
-            || self
-                .started
-                .range((answered_ns + 1, 0)..)
-                .any(|(_, (of, publishes))| *of != session && publishes.conflicts(&entry.touches))
+            || looked_at.any(|(_, (of, publishes))| *of != session && publishes.conflicts(&entry.touches))
+            || later.next().is_some()
     }
 
     /// Nothing is left to be played that production began before this moment.
@@ -109,12 +113,24 @@ mod tests {
     }
 
     #[test]
+    fn one_that_comes_long_after_its_time_is_not_held_against_all_that_has_changed_since() {
+        let mut overtaken = Overtaken::default();
+        for begun_ns in 1..=MAX_LOOKED_AT as u64 {
+            overtaken.started(&entry(1, begun_ns, None, "t", true));
+        }
+        assert!(!overtaken.is(&entry(2, 0, Some(0), "u", false)));
+        overtaken.started(&entry(1, 1 + MAX_LOOKED_AT as u64, None, "t", true));
+        assert!(overtaken.is(&entry(2, 0, Some(0), "u", false)));
+    }
+
+    #[test]
     fn what_had_to_be_forgotten_is_not_compared() {
         let mut overtaken = Overtaken::default();
         for begun_ns in 0..=MAX_CHANGES as u64 {
             overtaken.started(&entry(1, begun_ns, None, "t", true));
         }
-        assert!(overtaken.is(&entry(2, 0, Some(0), "u", false)));
-        assert!(!overtaken.is(&entry(2, 0, Some(1), "u", false)));
+        let last_ns = MAX_CHANGES as u64;
+        assert!(overtaken.is(&entry(2, 0, Some(0), "u", false)), "the first is forgotten");
+        assert!(!overtaken.is(&entry(2, 0, Some(last_ns - 1), "u", false)));
     }
 }

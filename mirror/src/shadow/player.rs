@@ -1,7 +1,12 @@
 //! One session on an arm: plays the client's exchanges and reads the answers, which nobody else ever sees. Every
 //! wait is bounded; whatever goes wrong ends this session on this arm.
 
-use std::{io, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::{
@@ -26,6 +31,9 @@ use crate::{
 mod login;
 mod patience;
 mod timeouts;
+
+/// Ends a COPY that production did not come to.
+static NO_DATA: LazyLock<Vec<u8>> = LazyLock::new(|| encode::copy_fail("production was not asked for it"));
 
 /// Why a session on an arm ended.
 #[derive(Debug, thiserror::Error)]
@@ -181,8 +189,11 @@ impl Player {
         tracker.client(request, now_ns(), steps)?;
         let (mut unsent, mut copy_unsent) = (request.as_ref(), copy_in.as_ref());
         loop {
-            // Data of a COPY follows when the arm asks for it.
-            if unsent.is_empty() && !copy_unsent.is_empty() && tracker.wants_copy_data() {
+            // Data of a COPY follows when the arm asks for it; where production was asked for none, there is none.
+            if unsent.is_empty() && tracker.wants_copy_data() {
+                if copy_unsent.is_empty() {
+                    copy_unsent = NO_DATA.as_slice();
+                }
                 tracker.client(copy_unsent, now_ns(), steps)?;
                 unsent = std::mem::take(&mut copy_unsent);
             }

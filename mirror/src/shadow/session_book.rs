@@ -36,7 +36,7 @@ pub struct SessionBook {
     pub info: Arc<SessionInfo>,
     prepared: HashMap<Bytes, Analysed>,
     portals: HashMap<Bytes, Vec<Executed>>,
-    sql_prepared: HashMap<Arc<str>, Statement>,
+    sql_prepared: HashMap<Arc<str>, Arc<Statement>>,
     transaction: OpenTransaction,
     prologue: Prologue,
     recent: VecDeque<Kept>,

@@ -394,3 +394,59 @@ fn a_copy_whose_data_comes_before_its_sync_needs_no_other() {
         &["begun 0 at 10 with 58 bytes", "ended 0 served 10..40 [0/1] Idle->Idle copy 0"],
     );
 }
+
+#[test]
+fn what_a_server_ignores_until_a_sync_is_no_exchange_of_its_own() {
+    let failing = [message(b'P', b"\0select 1/0\0\0\0"), message(b'E', &[0; 5]), message(b'H', b"")].concat();
+    let told = [message(b'1', b""), message(b'E', b"C22012\0\0")].concat();
+    check(
+        &[
+            (Client, failing),
+            (Server, told),
+            (Client, [message(b'Q', b"select 1\0"), message(b'S', b"")].concat()),
+            (Server, ready(b'I')),
+            (Client, message(b'Q', b"x\0")),
+            (Server, ready(b'I')),
+        ],
+        &[
+            "begun 0 at 10 with 53 bytes",
+            "ended 0 served 10..40 [22012] Idle->Idle copy 0",
+            "begun 1 at 50 with 7 bytes",
+            "ended 1 served 50..60 [] Idle->Idle copy 0",
+        ],
+    );
+}
+
+#[test]
+fn a_request_behind_one_that_failed_a_copy_is_an_exchange() {
+    // A server before 14 goes on.
+    check(
+        &[
+            (Client, message(b'Q', b"copy t from stdin\0")),
+            (Server, message(b'G', &[0, 0, 0])),
+            (Client, [message(b'Q', b"select 1\0"), message(b'Q', b"x\0")].concat()),
+            (Server, [message(b'E', b"C08P01\0\0"), ready(b'I'), ready(b'I')].concat()),
+        ],
+        &[
+            "begun 0 at 10 with 23 bytes",
+            "begun 1 at 30 with 7 bytes",
+            "ended 0 served 10..40 [08P01] Idle->Idle copy 0",
+            "ended 1 served 40..40 [] Idle->Idle copy 0",
+        ],
+    );
+}
+
+#[test]
+fn of_a_commit_that_was_answered_only_whole_messages_are_told() {
+    let commit = [message(b'P', b"\0commit\0\0\0"), message(b'B', &[0; 8]), message(b'E', &[0; 5]), message(b'H', b"")];
+    let answer = [message(b'1', b""), message(b'2', b""), message(b'C', b"COMMIT\0")].concat();
+    let mut tracker = Tracker::new(SessionId(1), Keep::Requests);
+    let mut steps = Vec::new();
+    tracker.server(&ready(b'T'), 0, &mut steps).unwrap();
+    tracker.client(&commit.concat(), 1, &mut steps).unwrap();
+    tracker.server(&answer, 2, &mut steps).unwrap();
+    tracker.client(&message(b'P', b"\0select 1\0\0\0")[..9], 3, &mut steps).unwrap();
+    tracker.broken(4, &mut steps);
+    let Some(Step::Ended(exchange)) = steps.last() else { panic!("{steps:?}") };
+    assert_eq!(exchange.request, [commit.concat(), message(b'S', b"")].concat());
+}

@@ -2,7 +2,7 @@
 //! and records what came of it. Decides nothing itself.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -24,12 +24,14 @@ use crate::{
         arm_clock::ArmClock,
         compare::compare,
         entry::{Entry, Skip},
+        id_map::{IdMap, IdSet},
         log::{LogEvent, Reader},
         measured::{self, LONGEST_NS},
         order::{Action, Order},
         overtaken::Overtaken,
         player::{PlayError, Player},
         session_book::SessionSeed,
+        undone::{Undone, undone_commit},
     },
     wire::backend::TransactionStatus,
 };
@@ -44,6 +46,10 @@ const LEVEL_NS: u64 = 500_000_000;
 /// Sessions of a backlog are told all at once. They come in one after the other, in the order in which they were told:
 /// what else wanted in would overrun the arm, and production beside it where they share a machine.
 const LOGINS_AT_ONCE: usize = 16;
+/// How it stands is told the rest of the mirror so often, ns.
+const PUBLISHED_NS: u64 = 1_000_000;
+/// An arm on which nothing has come to its end for so long may wait for what it has not been told, ns.
+const STALLED_NS: u64 = 100_000_000;
 
 /// Where and from what an arm begins.
 #[derive(Debug)]
@@ -79,6 +85,14 @@ pub(crate) struct Done {
     played: Result<(Outcome, bool), PlayError>,
 }
 
+/// What a player tells.
+pub(crate) enum Told {
+    /// The session has logged in, or can't.
+    LoggedIn(SessionId),
+    /// An exchange is over.
+    Done(Done),
+}
+
 /// Plays until told to stop or lost. Runs on the arm's own thread.
 pub fn run(shared: &Arc<ArmShared>, start: Start) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -108,23 +122,30 @@ struct Driver {
     /// How far the clock was behind when it was looked at last, ns: what starts in a turn was due by then.
     behind_ns: u64,
     shift_ns: u64,
-    players: HashMap<SessionId, mpsc::Sender<Job>>,
+    players: IdMap<SessionId, mpsc::Sender<Job>>,
     /// Who may log in now.
     turns: Arc<Semaphore>,
     /// Where they run.
     playing: JoinSet<()>,
     /// Sessions that can't be played, and why.
-    unplayable: HashSet<SessionId>,
-    done: mpsc::UnboundedReceiver<Done>,
-    report: mpsc::UnboundedSender<Done>,
+    unplayable: IdSet<SessionId>,
+    told: mpsc::UnboundedReceiver<Told>,
+    report: mpsc::UnboundedSender<Told>,
     /// Played before production itself was done, or before that was known here.
-    early: HashMap<u64, Early>,
+    early: IdMap<u64, Early>,
     overtaken: Overtaken,
     known_ns: u64,
     /// So much is held to be played; what is behind it stays in the log, bytes.
     window_bytes: usize,
     /// Nothing starts until more is known.
     needs_more: bool,
+    /// Something was not played: what is behind it may start at once.
+    skipped: bool,
+    /// When the turn began; when an exchange was over last; when it was told last how the arm stands. On the arms'
+    /// clock, ns.
+    turn_ns: u64,
+    finished_ns: u64,
+    published_ns: u64,
     /// What was read last; kept for its room.
     events: Vec<LogEvent>,
 }
@@ -132,8 +153,8 @@ struct Driver {
 impl Driver {
     fn new(shared: Arc<ArmShared>, start: Start) -> Self {
         let Start { address, seeds, committed, shift_ns, clock } = start;
-        // At most one job a session is under way, so the channel holds no more than there are sessions.
-        let (report, done) = mpsc::unbounded_channel();
+        // At most one job a session is under way, so the channel holds no more than two for each session.
+        let (report, told) = mpsc::unbounded_channel();
         let window_bytes = shared.log.get().map_or(0, Reader::window_bytes);
         let mut driver = Self {
             shared,
@@ -142,17 +163,21 @@ impl Driver {
             clock,
             behind_ns: 0,
             shift_ns,
-            players: HashMap::new(),
+            players: IdMap::default(),
             turns: Arc::new(Semaphore::new(LOGINS_AT_ONCE)),
             playing: JoinSet::new(),
-            unplayable: HashSet::new(),
-            done,
+            unplayable: IdSet::default(),
+            told,
             report,
-            early: HashMap::new(),
+            early: IdMap::default(),
             overtaken: Overtaken::default(),
             known_ns: 0,
             window_bytes,
             needs_more: true,
+            skipped: false,
+            turn_ns: 0,
+            finished_ns: 0,
+            published_ns: 0,
             events: Vec::new(),
         };
         for seed in seeds {
@@ -189,6 +214,7 @@ impl Driver {
         tracing::debug!(arm = self.shared.name, session = info.id.0, "session taken in");
         let (jobs, receiver) = mpsc::channel(1);
         self.players.insert(info.id, jobs);
+        self.order.opened(info.id);
         let (address, turns) = (self.address.clone(), Arc::clone(&self.turns));
         let player = play_session(address, turns, Arc::clone(info), prologue, receiver, self.report.clone());
         self.playing.spawn(player);
@@ -196,29 +222,52 @@ impl Driver {
 
     async fn run(mut self) {
         self.shared.set_state(ArmState::CatchingUp);
-        let mut actions = Vec::new();
+        let (mut actions, mut now) = (Vec::new(), Vec::new());
         let mut tick = time::interval(TICK);
         tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         while self.shared.is_alive() && !self.shared.stop.load(Ordering::Relaxed) {
             self.read_on(&mut actions);
-            while let Ok(done) = self.done.try_recv() {
-                self.finished(done, &mut actions);
+            while let Ok(told) = self.told.try_recv() {
+                self.told(told, &mut actions);
             }
             self.hold();
             self.behind_ns = self.clock.behind_ns();
-            self.order.poll(self.now_ns(), &mut actions);
-            self.needs_more = actions.is_empty() && self.order.needs_more();
-            for action in std::mem::take(&mut actions) {
+            let now_ns = self.now_ns();
+            self.turn_ns = now_ns;
+            self.order.poll(now_ns, &mut actions);
+            self.needs_more = actions.is_empty() && self.is_full() && {
+                self.order.needs_more(now_ns >= self.finished_ns.saturating_add(STALLED_NS))
+            };
+            std::mem::swap(&mut actions, &mut now);
+            for action in now.drain(..) {
                 self.act(action, &mut actions);
             }
-            self.publish();
-            if actions.is_empty() {
+            if now_ns >= self.published_ns.saturating_add(PUBLISHED_NS) {
+                self.publish(now_ns);
+            }
+            if std::mem::take(&mut self.skipped) {
+                tokio::task::yield_now().await;
+            } else if actions.is_empty() {
                 tokio::select! {
-                    _ = tick.tick() => {}
-                    Some(done) = self.done.recv() => self.finished(done, &mut actions),
+                    biased;
+                    Some(told) = self.told.recv() => self.told(told, &mut actions),
                     Some(ended) = self.playing.join_next() => pass_on(ended),
+                    _ = tick.tick() => {}
                 }
             }
+        }
+        self.publish(self.now_ns());
+    }
+
+    /// Whether so much is held that what is behind it stays in the log.
+    fn is_full(&self) -> bool {
+        self.order.held_bytes() >= self.window_bytes
+    }
+
+    fn told(&mut self, told: Told, actions: &mut Vec<Action>) {
+        match told {
+            Told::LoggedIn(session) => self.order.logged_in(session, self.now_ns()),
+            Told::Done(done) => self.finished(done, actions),
         }
     }
 
@@ -228,7 +277,7 @@ impl Driver {
         let shared = Arc::clone(&self.shared);
         let Some(log) = shared.log.get() else { return };
         let mut events = std::mem::take(&mut self.events);
-        while self.order.held_bytes() < self.window_bytes || std::mem::take(&mut self.needs_more) {
+        while !self.is_full() || std::mem::take(&mut self.needs_more) {
             let more = log.read(&mut events);
             for event in events.drain(..) {
                 self.event(event, actions);
@@ -254,7 +303,9 @@ impl Driver {
             }
             LogEvent::Ended(entry) => {
                 self.order.ended(&entry);
-                if let Some(early) = self.early.remove(&entry.id) {
+                if !self.early.is_empty()
+                    && let Some(early) = self.early.remove(&entry.id)
+                {
                     self.judge(&entry, &early.outcome, early.due_ns, false);
                 }
             }
@@ -301,6 +352,7 @@ impl Driver {
                         self.shared.lose("something has been changed together with what may not be played here");
                     }
                     more.extend(self.order.finished(session));
+                    self.skipped = true;
                     return;
                 }
                 self.overtaken.started(&entry);
@@ -330,6 +382,7 @@ impl Driver {
 
     fn finished(&mut self, done: Done, actions: &mut Vec<Action>) {
         let Done { session, entry, due_ns, played } = done;
+        self.finished_ns = self.turn_ns;
         match played {
             Ok((outcome, misaligned)) => {
                 self.shared.count(|c| {
@@ -352,6 +405,10 @@ impl Driver {
                     self.shared.lose("a session whose state could not be rebuilt has written");
                 }
             }
+            // As production's server did, which sent what ended both.
+            Err(PlayError::Connection(_)) if entry.outcome().is_some_and(|o| o.broken && o.error().is_some()) => {
+                self.shared.count(|c| c.played += 1);
+            }
             Err(error) => self.lost_exchange(&error.to_string()),
         }
         actions.extend(self.order.finished(session));
@@ -370,7 +427,9 @@ impl Driver {
         measured::record_arm(&mut lock(&self.shared.recorder), entry, production, arm, due_ns);
     }
 
-    fn publish(&mut self) {
+    /// How the arm stands at this moment on the arms' clock.
+    fn publish(&mut self, now_ns: u64) {
+        self.published_ns = now_ns;
         let (level_ns, known_ns) = (self.order.level_ns(), self.known_ns);
         self.overtaken.forget_before(self.order.oldest_ns().unwrap_or(known_ns));
         let shared = &self.shared;
@@ -381,7 +440,7 @@ impl Driver {
         let early_ns = self.early.values().map(|early| early.begun_ns).filter(|ns| *ns >= measured_from_ns).min();
         let recorded = [self.order.oldest_measured_ns(), early_ns].into_iter().flatten().fold(known_ns, u64::min);
         shared.recorded_until_ns.fetch_max(recorded, Ordering::Release);
-        let is_level = |level_ns| self.now_ns().saturating_sub(level_ns) < self.shift_ns + LEVEL_NS;
+        let is_level = |level_ns| now_ns.saturating_sub(level_ns) < self.shift_ns + LEVEL_NS;
         if known_ns > 0 && level_ns.is_some_and(is_level) {
             shared.set_state(ArmState::Live);
         }
@@ -395,12 +454,14 @@ pub(crate) async fn play_session(
     info: Arc<SessionInfo>,
     prologue: Vec<Bytes>,
     mut jobs: mpsc::Receiver<Job>,
-    report: mpsc::UnboundedSender<Done>,
+    report: mpsc::UnboundedSender<Told>,
 ) {
     tracing::debug!(session = info.id.0, "session plays");
     let turn = turns.acquire().await;
     let mut opened = Player::open(&address, &info, &prologue).await;
     drop(turn);
+    // Who listened may have gone.
+    let _ = report.send(Told::LoggedIn(info.id));
     while let Some(Job { entry, due_ns }) = jobs.recv().await {
         let session = entry.exchange.session;
         let played = match &mut opened {
@@ -411,7 +472,7 @@ pub(crate) async fn play_session(
             },
         };
         let failed = played.is_err();
-        if report.send(Done { session, entry, due_ns, played }).is_err() || failed {
+        if report.send(Told::Done(Done { session, entry, due_ns, played })).is_err() || failed {
             return;
         }
     }
@@ -424,10 +485,12 @@ pub(crate) async fn play_session(
 /// stood elsewhere in the end.
 pub(crate) async fn play(player: &mut Player, entry: &Entry) -> Result<(Outcome, bool), PlayError> {
     // Whatever began before production's outcome was known may have left another transaction behind than
-    // production's: a COMMIT that rolled back there must not commit here.
-    if let Some(production) = entry.outcome().filter(|o| !o.broken) {
-        let before = if commit_failed(production) { TransactionStatus::Failed } else { production.before };
-        player.align(before).await?;
+    // production's.
+    let undone = entry.outcome().and_then(|production| undone_commit(entry, production));
+    if undone.is_some() {
+        player.align(TransactionStatus::Failed).await?;
+    } else if let Some(production) = entry.outcome().filter(|o| !o.broken) {
+        player.align(production.before).await?;
     }
     let outcome = player.play(entry).await?;
     let misaligned = match entry.outcome() {
@@ -438,13 +501,5 @@ pub(crate) async fn play(player: &mut Player, entry: &Entry) -> Result<(Outcome,
         }
         _ => false,
     };
-    Ok((outcome, misaligned))
-}
-
-/// Whether production's transaction was over with a failure that the arm need not have (a serialization failure at
-/// COMMIT, say): it would be committed there.
-fn commit_failed(production: &Outcome) -> bool {
-    production.before == TransactionStatus::InTransaction
-        && production.after == TransactionStatus::Idle
-        && production.error().is_some_and(is_circumstance)
+    Ok((outcome, misaligned || undone == Some(Undone::Partly)))
 }

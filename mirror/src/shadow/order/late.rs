@@ -119,6 +119,8 @@ impl Order {
         let others = self.unfinished_writes.values().filter(|other| other.exchange.session != session);
         let out = others.filter(|other| self.is_locked_out(other) && other.touches.conflicts(&entry.touches));
         let out: Vec<_> = out.map(|other| (other.exchange.session, other.id, session)).collect();
+        // Whoever waited for one of them waits no longer.
+        self.changed |= !out.is_empty();
         self.locked_out.extend(out);
     }
 

@@ -20,6 +20,10 @@ const SHIFT: u64 = 1000;
 const LIMIT: u64 = 10_000;
 const NONE: [u64; 0] = [];
 
+/// What an entry and its outcome take of the budget, bytes.
+const BYTES: usize = 10;
+const OUTCOME_BYTES: usize = 1000;
+
 /// Session, production's begin and end, and the row of table `t` that is written, if any.
 fn entry(id: u64, session: u64, begun_ns: u64, ended_ns: Option<u64>, row: Option<i64>) -> Arc<Entry> {
     let outcome = OnceLock::new();
@@ -93,24 +97,24 @@ fn nothing_starts_before_it_is_due_and_sessions_keep_their_order() {
 #[test]
 fn an_arm_that_answers_nothing_is_told_no_more_than_could_help_it() {
     let mut order = Order::new(SHIFT, LIMIT);
-    assert!(order.needs_more(), "nothing is here");
+    assert!(order.needs_more(false), "nothing is here");
     order.begun(&entry(1, 1, 100, Some(300), None));
     order.known_until(150);
-    assert!(!order.needs_more(), "it waits for the clock");
+    assert!(!order.needs_more(false), "it waits for the clock");
     assert_eq!(started(&mut order, 5000), [1]);
-    assert!(order.needs_more(), "what it waits for may be told up to its end");
+    assert!(order.needs_more(false), "what it waits for may be told up to its end");
     order.known_until(300);
-    assert!(order.needs_more(), "whose lock it waits for may have been answered later");
+    assert!(order.needs_more(false), "whose lock it waits for may have been answered later");
     order.known_until(300 + ANSWERED_LATE_NS);
-    assert!(!order.needs_more());
+    assert!(!order.needs_more(false));
     order.finished(SessionId(1));
-    assert!(order.needs_more(), "nothing is left");
+    assert!(order.needs_more(false), "nothing is left");
     let later_ns = ANSWERED_LATE_NS + 400;
     order.begun(&entry(2, 1, later_ns, Some(later_ns + 100), None));
     assert_eq!(started(&mut order, later_ns + 5000), NONE);
-    assert!(order.needs_more(), "it is due, and what production finished before it began is not known");
+    assert!(order.needs_more(false), "it is due, and what production finished before it began is not known");
     order.hold_from(Some(200));
-    assert!(!order.needs_more(), "all before the hold is played");
+    assert!(!order.needs_more(false), "all before the hold is played");
 }
 
 /// A write of row 5 that found it, in a transaction that is still open or by itself.
@@ -300,6 +304,51 @@ fn what_becomes_free_at_once_starts_as_production_began_it() {
     order.poll(5001, &mut actions);
     let ids: Vec<_> = actions.iter().map(|a| if let Action::Start { entry, .. } = a { entry.id } else { 0 }).collect();
     assert_eq!(ids, [2, 3]);
+}
+
+#[test]
+fn who_waits_to_log_in_is_not_stuck() {
+    let two = [entry(1, 1, 100, Some(110), Some(7)), entry(2, 2, 120, Some(130), Some(7))];
+    let mut order = Order::new(SHIFT, LIMIT);
+    order.opened(SessionId(1));
+    for entry in &two {
+        order.begun(entry);
+    }
+    order.known_until(u64::MAX);
+    assert_eq!(started(&mut order, 1200), [1]);
+    assert_eq!(started(&mut order, 1200 + 5 * LIMIT), NONE, "the arm lets in few at a time");
+    let in_ns = 1200 + 6 * LIMIT;
+    order.logged_in(SessionId(1), in_ns);
+    assert_eq!(started(&mut order, in_ns + LIMIT / 2), NONE, "it runs from now on");
+    assert_eq!(started(&mut order, in_ns + 3 * LIMIT), [2]);
+}
+
+#[test]
+fn what_production_itself_still_runs_asks_for_more_only_where_nothing_goes_on() {
+    let mut order = order(&[entry(1, 1, 100, None, None)]);
+    assert_eq!(started(&mut order, 5000), [1]);
+    assert!(!order.needs_more(false) && order.needs_more(true));
+}
+
+#[test]
+fn what_is_held_is_given_back_whole_whenever_its_outcome_became_known() {
+    let budget = Budget::new(1 << 20);
+    let charged = |id: u64, ended_ns| {
+        let Ok(entry) = Arc::try_unwrap(entry(id, id, 100 * id, ended_ns, None)) else { panic!() };
+        Arc::new(Entry { charge: budget.charge(BYTES), ..entry })
+    };
+    // The first stays; of the others the outcome is taken in before they are told, and after that.
+    let (stays, before, after) = (charged(1, None), charged(2, Some(210)), charged(3, Some(310)));
+    before.taken_in.set(budget.charge(OUTCOME_BYTES)).unwrap();
+    let mut order = order(&[stays, before, Arc::clone(&after)]);
+    assert_eq!(order.held_bytes(), 3 * BYTES + OUTCOME_BYTES);
+    after.taken_in.set(budget.charge(OUTCOME_BYTES)).unwrap();
+    order.ended(&after);
+    assert_eq!(order.held_bytes(), 3 * BYTES + 2 * OUTCOME_BYTES);
+    assert_eq!(started(&mut order, 5000), [1, 2, 3]);
+    order.finished(SessionId(2));
+    order.finished(SessionId(3));
+    assert_eq!(order.held_bytes(), BYTES);
 }
 
 #[test]

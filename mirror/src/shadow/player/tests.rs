@@ -12,12 +12,15 @@ use tokio::{
     sync::{Semaphore, mpsc},
 };
 
+use understudy_crds::experiment::StatementClass;
+
 use super::*;
 use crate::{
     capture::exchange::{SessionId, SessionInfo, StatementOutcome},
+    measure::interval::Fingerprint,
     shadow::{
         arm::driver::{play, play_session},
-        entry::Budget,
+        entry::{Answer, Budget, PlannedStatement},
         statement::footprint::Footprint,
     },
     stream::Address,
@@ -253,6 +256,34 @@ async fn what_stands_in_a_transaction_whose_beginning_was_not_played_is_played_i
         assert_eq!(asked.iter().any(|sql| sql.starts_with(b"DO ")), undone);
         assert_eq!(asked.last().unwrap(), b"rollback\0");
     }
+}
+
+#[tokio::test]
+async fn a_commit_behind_a_deadlock_of_productions_does_not_commit_on_the_arm() {
+    let (address, serving) = arm(|mut stream| {
+        let answers: [(&[u8], &[u8]); 3] = [(b"BEGIN\0", b"T"), (b"", b"E"), (b"", b"E")];
+        let mut asked = Vec::new();
+        for (answer, status) in answers {
+            asked.push(read_message(&mut stream).1);
+            let said = if answer.is_empty() { message(b'E', b"SERROR\0C25P02\0\0") } else { message(b'C', answer) };
+            stream.write_all(&[said, message(b'Z', status)].concat()).unwrap();
+        }
+        asked
+    });
+    let info = SessionInfo { id: SessionId(1), startup: Startup::default(), backend_pid: 1 };
+    let mut player = Player::open(&address, &info, &[]).await.unwrap();
+    let sql = "BEGIN; UPDATE t SET i = 1; COMMIT";
+    let planned = |class| PlannedStatement { class, fingerprint: Fingerprint(1), answer: Answer::Definite };
+    let classes = [StatementClass::Utility, StatementClass::Write, StatementClass::Commit];
+    let statements = [None, Some(*b"40P01")].map(|error| StatementOutcome { error, ..StatementOutcome::default() });
+    let failed = Outcome { statements: statements.to_vec(), after: TransactionStatus::Failed, ..Outcome::default() };
+    let exchange = Arc::new(Exchange { outcome: OnceLock::from(failed), ..exchange(sql) });
+    let all = Entry { statements: classes.map(planned).to_vec(), exchange, ..entry("", Vec::new()) };
+    let (_, misaligned) = play(&mut player, &all).await.unwrap();
+    drop(player);
+    let asked = serving.join().unwrap();
+    assert_eq!((&asked[0][..], &asked[2][..], misaligned), (&b"BEGIN\0"[..], format!("{sql}\0").as_bytes(), false));
+    assert!(asked[1].starts_with(b"DO "));
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use super::SessionBook;
 use crate::{
     capture::exchange::Exchange,
     shadow::{
-        entry::{PlannedStatement, Skip},
+        entry::{Answer, PlannedStatement, Skip},
         prologue::{Change, Settled, State, Unnamed},
         statement::{
             catalog::{self, Analysed, Catalog},
@@ -54,7 +54,9 @@ pub(super) struct OpenTransaction {
 /// One execution of a statement.
 #[derive(Debug, Clone)]
 pub(super) struct Executed {
-    statement: Statement,
+    statement: Arc<Statement>,
+    /// As its statement's, or less definite where no more than some of the rows are asked for.
+    answer: Answer,
     touches: Footprint,
     /// The variable that it sets, where it is one that is known.
     sets: Option<Variable>,
@@ -62,12 +64,14 @@ pub(super) struct Executed {
 
 impl Executed {
     fn unknown() -> Self {
-        Self { statement: Statement::unknown(), touches: Footprint::Anything, sets: None }
+        let statement = Arc::new(Statement::unknown());
+        Self { answer: statement.answer, statement, touches: Footprint::Anything, sets: None }
     }
 
-    fn of(statement: &Statement, literals: &[Option<KeyValue>], values: Option<&[u8]>) -> Self {
+    fn of(statement: &Arc<Statement>, literals: &[Option<KeyValue>], values: Option<&[u8]>) -> Self {
         Self {
-            statement: statement.clone(),
+            statement: Arc::clone(statement),
+            answer: statement.answer,
             touches: catalog::footprint(statement, literals, values),
             sets: catalog::variable(statement, literals, values),
         }
@@ -124,7 +128,7 @@ impl SessionBook {
                 Request::Execute { portal, limited } => match self.portals.get(portal).cloned() {
                     Some(mut bound) => {
                         for executed in bound.iter_mut().filter(|_| limited) {
-                            executed.statement.answer = executed.statement.answer.of_some();
+                            executed.answer = executed.answer.of_some();
                         }
                         for executed in &bound {
                             self.execute(executed, &mut plan, &mut changes);
@@ -175,7 +179,7 @@ impl SessionBook {
 
     /// One statement's effect on the transaction and the session.
     fn step(&mut self, executed: &Executed, plan: &mut Plan, changes: &mut bool) {
-        let Executed { statement, touches, sets } = executed;
+        let Executed { statement, answer, touches, sets } = executed;
         let publishes = &mut plan.publishes;
         let (mut class, mut writes, mut changed) = (statement.class, statement.writes, statement.changes);
         match &statement.kind {
@@ -192,12 +196,12 @@ impl SessionBook {
             // It lets go of locks, which others may not have waited for: NOWAIT, SKIP LOCKED.
             Kind::Rollback => writes = std::mem::take(&mut self.transaction).wrote,
             Kind::Prepare(name, inner) => {
-                self.sql_prepared.insert(Arc::clone(name), (**inner).clone());
+                self.sql_prepared.insert(Arc::clone(name), Arc::clone(inner));
             }
             _ => self.touched(statement, touches, publishes),
         }
         self.take_away(&statement.kind);
-        let Statement { fingerprint, answer, .. } = *statement;
+        let (fingerprint, answer) = (statement.fingerprint, *answer);
         plan.statements.push(PlannedStatement { class, fingerprint, answer });
         plan.writes |= writes;
         *changes |= changed;

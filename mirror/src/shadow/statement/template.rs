@@ -28,7 +28,7 @@ const MOST_TEXT_BYTES: usize = 4 << 10;
 #[derive(Debug, Clone)]
 pub struct Template {
     /// The statements in order.
-    pub statements: Vec<Statement>,
+    pub statements: Vec<Arc<Statement>>,
 }
 
 /// One statement of a template.
@@ -85,7 +85,7 @@ pub enum Kind {
     /// EXECUTE of a statement prepared by SQL.
     ExecutePrepared(Arc<str>),
     /// PREPARE of such a statement; it is itself session state.
-    Prepare(Arc<str>, Box<Statement>),
+    Prepare(Arc<str>, Arc<Statement>),
 }
 
 /// Where the name of a variable comes from.
@@ -142,13 +142,13 @@ pub fn analyse(sql: &[u8], lexed: &Lexed<'_>) -> Template {
     let skeleton_bytes = sql.len().saturating_sub(literal_bytes);
     if lexed.literals.len() > MOST_LITERALS || sql.len() > MOST_BYTES || skeleton_bytes > MOST_SKELETON_BYTES {
         let text = "(a text that is too large to be parsed)".into();
-        return Template { statements: vec![Statement { text, ..unparsable(lexed.template) }] };
+        return Template { statements: vec![Arc::new(Statement { text, ..unparsable(lexed.template) })] };
     }
     let text = String::from_utf8_lossy(sql);
     let Ok(parsed) = pg_query::parse(&text, ParserOptions::DEFAULT) else {
-        return Template { statements: vec![unparsable(lexed.template)] };
+        return Template { statements: vec![Arc::new(unparsable(lexed.template))] };
     };
-    let mut statements: Vec<Statement> = parsed
+    let mut statements: Vec<Arc<Statement>> = parsed
         .protobuf
         .stmts
         .iter()
@@ -158,12 +158,12 @@ pub fn analyse(sql: &[u8], lexed: &Lexed<'_>) -> Template {
             let end = if length == 0 { text.len() } else { start + length };
             let own = text.get(start..end).unwrap_or(&text).trim();
             let tree = serde_json::to_value(&raw.stmt).unwrap_or(Value::Null);
-            statement(&tree, own, lexed)
+            Arc::new(statement(&tree, own, lexed))
         })
         .collect();
     if statements.is_empty() {
         // The server answers an empty text as well.
-        statements.push(empty(lexed.template));
+        statements.push(Arc::new(empty(lexed.template)));
     }
     Template { statements }
 }
@@ -219,7 +219,7 @@ fn statement(tree: &Value, text: &str, lexed: &Lexed<'_>) -> Statement {
     let (class, kind, writes, changes) = if node == "PrepareStmt" {
         let name = body.get("name").and_then(Value::as_str).unwrap_or_default();
         let inner = statement(body.get("query").unwrap_or(&Value::Null), text, lexed);
-        (StatementClass::Utility, Kind::Prepare(name.into(), Box::new(inner)), false, false)
+        (StatementClass::Utility, Kind::Prepare(name.into(), Arc::new(inner)), false, false)
     } else {
         let query_writes = found.changes || found.locks || unknown_function;
         let (class, kind, writes) = verb(node, body, &found, query_writes);

@@ -1,6 +1,8 @@
 //! Production and an arm with rows' locks, simulated: whatever sessions wait for one another's rows on production, and
 //! however late its answers are seen, on the arm nobody waits in a circle. Must not decide what the order is to be.
 
+use std::collections::HashMap;
+
 use proptest::{strategy::ValueTree, test_runner::TestRunner};
 
 use super::*;

@@ -11,7 +11,7 @@ use crate::shadow::{
     statement::template::{Kind, MOST_LITERALS, MOST_SKELETON_BYTES},
 };
 
-fn one(sql: &str) -> (Analysed, Statement) {
+fn one(sql: &str) -> (Analysed, Arc<Statement>) {
     let analysed = Catalog::default().analyse(sql.as_bytes());
     let statement = analysed.template.statements.first().unwrap().clone();
     (analysed, statement)
@@ -239,8 +239,8 @@ fn a_text_that_does_not_parse_may_do_anything() {
 #[test]
 fn a_prepared_statement_is_known_by_its_name() {
     let (_, statement) = one("prepare p (int) as update t set a = 1 where id = $1");
-    let Kind::Prepare(name, inner) = statement.kind else { panic!() };
-    assert_eq!((&*name, inner.class), ("p", Write));
+    let Kind::Prepare(name, inner) = &statement.kind else { panic!() };
+    assert_eq!((&**name, inner.class), ("p", Write));
 }
 
 #[test]
