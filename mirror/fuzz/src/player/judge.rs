@@ -20,17 +20,25 @@ use super::{
 /// What an arm was told, of which the rest has not been looked at.
 struct Told<'a> {
     rest: &'a [u8],
+    /// Everything that it said.
+    said: &'a [u8],
     /// What could have come next. Only who has ended in the middle may have sent a part of it.
     missed: Vec<Vec<u8>>,
 }
 
 impl Told<'_> {
-    /// Whether this comes next.
+    /// Whether this comes next. An arm may ask for the data of a COPY whatever it was told: it is told each time that
+    /// there is none.
     fn has(&mut self, bytes: &[u8]) -> bool {
         match self.rest.strip_prefix(bytes) {
             Some(rest) if !bytes.is_empty() => {
+                let no_data = encode::copy_fail("production was not asked for it");
                 self.rest = rest;
-                self.missed.clear();
+                while let Some(rest) = self.rest.strip_prefix(&no_data[..]) {
+                    assert!(self.said.contains(&tag::COPY_IN), "no data for nobody");
+                    self.rest = rest;
+                }
+                self.missed = vec![no_data];
                 true
             }
             _ => {
@@ -41,11 +49,11 @@ impl Told<'_> {
     }
 
     /// One exchange, which was played to its end or not.
-    fn exchange(&mut self, wanted: Wanted, played: bool, said: &[u8]) {
+    fn exchange(&mut self, wanted: Wanted, played: bool) {
         let undone = matches!(wanted.fate, Fate::Cancelled | Fate::Broken) && self.has(&query("BEGIN"));
         assert!(self.has(&wanted.request()) || !played, "it was played and not asked for");
         if self.has(&data(wanted)) {
-            assert!(said.contains(&tag::COPY_IN), "data that nobody asked for");
+            assert!(self.said.contains(&tag::COPY_IN), "data that nobody asked for");
         }
         if undone {
             assert!(self.has(&query("ROLLBACK")) || !played, "what was undone on production stays on the arm");
@@ -68,7 +76,7 @@ fn data(wanted: Wanted) -> Vec<u8> {
 /// Judges what a player and an arm came to.
 pub fn judge(script: &Script, said: &[u8], played: &Played, asked: &Asked) {
     let Played { outcomes, error } = played;
-    let mut told = Told { rest: &asked.session, missed: Vec::new() };
+    let mut told = Told { rest: &asked.session, said, missed: Vec::new() };
     let began = first(&asked.startup);
     let begins = |parameters: &[_]| started().parameters.iter().all(|parameter| parameters.contains(parameter));
     assert!(matches!(began, Ok(First::Startup(s)) if begins(&s.parameters)), "it begins as on production");
@@ -79,7 +87,7 @@ pub fn judge(script: &Script, said: &[u8], played: &Played, asked: &Asked) {
         told.has(&query("COMMIT"));
     }
     for (index, wanted) in script.wanted.iter().take(outcomes.len() + 1).enumerate() {
-        told.exchange(*wanted, index < outcomes.len(), said);
+        told.exchange(*wanted, index < outcomes.len());
     }
     if error.is_none() {
         assert!(told.has(&encode::TERMINATE), "it leaves without a word");
