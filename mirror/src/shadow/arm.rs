@@ -22,6 +22,7 @@ use crate::{
 
 pub mod address;
 pub mod driver;
+pub mod session;
 
 /// What an arm shares with the rest of the mirror.
 #[derive(Debug)]

@@ -108,6 +108,25 @@ impl Entry {
     }
 }
 
+#[cfg(test)]
+impl Entry {
+    /// An entry of which nothing is known: it may do anything, and takes nothing of a budget.
+    pub(crate) fn unplanned(exchange: Exchange) -> Self {
+        Self {
+            id: 1,
+            exchange: Arc::new(exchange),
+            statements: Vec::new(),
+            writes: true,
+            touches: Footprint::Anything,
+            publishes: Footprint::Anything,
+            skip: None,
+            overlapped: AtomicBool::new(false),
+            charge: Budget::new(0).charge(0),
+            taken_in: OnceLock::new(),
+        }
+    }
+}
+
 /// Bytes of the memory budget, given back when dropped.
 #[derive(Debug)]
 pub struct Charge {

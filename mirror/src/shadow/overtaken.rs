@@ -63,14 +63,14 @@ impl Overtaken {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, OnceLock, atomic::AtomicBool};
+    use std::sync::OnceLock;
 
     use bytes::Bytes;
 
     use super::*;
     use crate::{
         capture::exchange::{Exchange, Outcome},
-        shadow::{entry::Budget, statement::footprint::TableUse},
+        shadow::statement::footprint::TableUse,
     };
 
     fn entry(session: u64, begun_ns: u64, ended_ns: Option<u64>, table: &str, writes: bool) -> Entry {
@@ -80,18 +80,7 @@ mod tests {
             outcome.set(Outcome { ended_ns, ..Outcome::default() }).unwrap();
         }
         let exchange = Exchange { session: SessionId(session), sequence: 0, begun_ns, request: Bytes::new(), outcome };
-        Entry {
-            id: begun_ns,
-            exchange: Arc::new(exchange),
-            statements: Vec::new(),
-            writes,
-            publishes: touches.writes(),
-            touches,
-            skip: None,
-            overlapped: AtomicBool::new(false),
-            charge: Budget::new(0).charge(0),
-            taken_in: OnceLock::new(),
-        }
+        Entry { id: begun_ns, writes, publishes: touches.writes(), touches, ..Entry::unplanned(exchange) }
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub fn undone_commit(entry: &Entry, production: &Outcome) -> Option<Undone> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, OnceLock, atomic::AtomicBool};
+    use std::sync::OnceLock;
 
     use bytes::Bytes;
 
@@ -40,10 +40,7 @@ mod tests {
     use crate::{
         capture::exchange::{Exchange, SessionId, StatementOutcome},
         measure::interval::Fingerprint,
-        shadow::{
-            entry::{Answer, Budget},
-            statement::footprint::Footprint,
-        },
+        shadow::entry::Answer,
         wire::backend::SqlState,
     };
 
@@ -61,18 +58,8 @@ mod tests {
             answer: Answer::Definite,
         };
         let (session, outcome) = (SessionId(1), OnceLock::new());
-        Entry {
-            id: 1,
-            exchange: Arc::new(Exchange { session, sequence: 0, begun_ns: 0, request: Bytes::new(), outcome }),
-            statements: classes.chars().map(planned).collect(),
-            writes: true,
-            touches: Footprint::Anything,
-            publishes: Footprint::Anything,
-            skip: None,
-            overlapped: AtomicBool::new(false),
-            charge: Budget::new(0).charge(0),
-            taken_in: OnceLock::new(),
-        }
+        let exchange = Exchange { session, sequence: 0, begun_ns: 0, request: Bytes::new(), outcome };
+        Entry { statements: classes.chars().map(planned).collect(), ..Entry::unplanned(exchange) }
     }
 
     #[test]

@@ -15,9 +15,12 @@ use tokio::{
 };
 use understudy_crds::condition::{ArmState, DivergenceKind, SkipReason};
 
-use super::{ArmShared, lock};
+use super::{
+    ArmShared, lock,
+    session::{Done, Job, Told, play_session},
+};
 use crate::{
-    capture::exchange::{Outcome, SessionId, SessionInfo, is_circumstance},
+    capture::exchange::{Outcome, SessionId, SessionInfo},
     clock::now_ns,
     shadow::{
         arm::address::ArmAddress,
@@ -29,11 +32,9 @@ use crate::{
         measured::{self, LONGEST_NS},
         order::{Action, Order},
         overtaken::Overtaken,
-        player::{PlayError, Player},
+        player::PlayError,
         session_book::SessionSeed,
-        undone::{Undone, undone_commit},
     },
-    wire::backend::TransactionStatus,
 };
 
 /// How often the log is looked at: nobody wakes an arm for a message.
@@ -66,31 +67,11 @@ pub struct Start {
     pub clock: Arc<ArmClock>,
 }
 
-pub(crate) struct Job {
-    entry: Arc<Entry>,
-    due_ns: u64,
-}
-
 /// What was played before production was known to be done with it.
 struct Early {
     begun_ns: u64,
     due_ns: u64,
     outcome: Outcome,
-}
-
-pub(crate) struct Done {
-    session: SessionId,
-    entry: Arc<Entry>,
-    due_ns: u64,
-    played: Result<(Outcome, bool), PlayError>,
-}
-
-/// What a player tells.
-pub(crate) enum Told {
-    /// The session has logged in, or can't.
-    LoggedIn(SessionId),
-    /// An exchange is over.
-    Done(Done),
 }
 
 /// Plays until told to stop or lost. Runs on the arm's own thread.
@@ -445,61 +426,4 @@ impl Driver {
             shared.set_state(ArmState::Live);
         }
     }
-}
-
-/// The life of one session on the arm.
-pub(crate) async fn play_session(
-    address: ArmAddress,
-    turns: Arc<Semaphore>,
-    info: Arc<SessionInfo>,
-    prologue: Vec<Bytes>,
-    mut jobs: mpsc::Receiver<Job>,
-    report: mpsc::UnboundedSender<Told>,
-) {
-    tracing::debug!(session = info.id.0, "session plays");
-    let turn = turns.acquire().await;
-    let mut opened = Player::open(&address, &info, &prologue).await;
-    drop(turn);
-    // Who listened may have gone.
-    let _ = report.send(Told::LoggedIn(info.id));
-    while let Some(Job { entry, due_ns }) = jobs.recv().await {
-        let session = entry.exchange.session;
-        let played = match &mut opened {
-            Ok(player) => play(player, &entry).await,
-            Err(_) => match std::mem::replace(&mut opened, Err(PlayError::Refused(String::new()))) {
-                Err(error) => Err(error),
-                Ok(_) => Err(PlayError::Refused(String::new())),
-            },
-        };
-        let failed = played.is_err();
-        if report.send(Told::Done(Done { session, entry, due_ns, played })).is_err() || failed {
-            return;
-        }
-    }
-    if let Ok(player) = opened {
-        player.close().await;
-    }
-}
-
-/// Plays one exchange from where production's transaction stood to where it stood then. Whether the arm's
-/// stood elsewhere in the end.
-pub(crate) async fn play(player: &mut Player, entry: &Entry) -> Result<(Outcome, bool), PlayError> {
-    // Whatever began before production's outcome was known may have left another transaction behind than
-    // production's.
-    let undone = entry.outcome().and_then(|production| undone_commit(entry, production));
-    if undone.is_some() {
-        player.align(TransactionStatus::Failed).await?;
-    } else if let Some(production) = entry.outcome().filter(|o| !o.broken) {
-        player.align(production.before).await?;
-    }
-    let outcome = player.play(entry).await?;
-    let misaligned = match entry.outcome() {
-        Some(production) if !production.broken => {
-            let differed = player.align(production.after).await?;
-            // What failed for a reason of the moment need not have failed here.
-            differed && !production.error().is_some_and(is_circumstance)
-        }
-        _ => false,
-    };
-    Ok((outcome, misaligned || undone == Some(Undone::Partly)))
 }

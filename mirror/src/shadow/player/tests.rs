@@ -3,7 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    sync::{OnceLock, atomic::AtomicBool},
+    sync::OnceLock,
     thread,
 };
 
@@ -19,9 +19,8 @@ use crate::{
     capture::exchange::{SessionId, SessionInfo, StatementOutcome},
     measure::interval::Fingerprint,
     shadow::{
-        arm::driver::{play, play_session},
-        entry::{Answer, Budget, PlannedStatement},
-        statement::footprint::Footprint,
+        arm::session::{play, play_session},
+        entry::{Answer, PlannedStatement},
     },
     stream::Address,
     wire::startup::Startup,
@@ -70,18 +69,7 @@ fn exchange(sql: &str) -> Exchange {
 fn entry(sql: &str, copy_in: Vec<u8>) -> Entry {
     let outcome = OnceLock::new();
     outcome.set(Outcome { copy_in: copy_in.into(), ..Outcome::default() }).unwrap();
-    Entry {
-        id: 1,
-        exchange: Arc::new(Exchange { outcome, ..exchange(sql) }),
-        statements: Vec::new(),
-        writes: true,
-        touches: Footprint::Anything,
-        publishes: Footprint::Anything,
-        skip: None,
-        overlapped: AtomicBool::new(false),
-        charge: Budget::new(0).charge(0),
-        taken_in: OnceLock::new(),
-    }
+    Entry::unplanned(Exchange { outcome, ..exchange(sql) })
 }
 
 mod prologue;

@@ -1,0 +1,106 @@
+//! The life of one session on an arm: it waits for its turn to log in, plays what it is handed, one exchange after the
+//! other, and tells what came of each. Must not decide when anything is played.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::{
+    capture::exchange::{Outcome, SessionId, SessionInfo, is_circumstance},
+    shadow::{
+        arm::address::ArmAddress,
+        entry::Entry,
+        player::{PlayError, Player},
+        undone::{Undone, undone_commit},
+    },
+    wire::backend::TransactionStatus,
+};
+
+/// What a player is to play.
+#[derive(Debug)]
+pub struct Job {
+    /// What.
+    pub entry: Arc<Entry>,
+    /// When it was due on the mirror's clock, ns since its epoch.
+    pub due_ns: u64,
+}
+
+/// An exchange that has been played, or could not be.
+#[derive(Debug)]
+pub struct Done {
+    /// In which session.
+    pub session: SessionId,
+    /// What.
+    pub entry: Arc<Entry>,
+    /// When it was due, ns since the mirror's epoch.
+    pub due_ns: u64,
+    /// What came of it, and whether the arm's transaction stood elsewhere then.
+    pub played: Result<(Outcome, bool), PlayError>,
+}
+
+/// What a player tells.
+#[derive(Debug)]
+pub enum Told {
+    /// The session has logged in, or can't.
+    LoggedIn(SessionId),
+    /// An exchange is over.
+    Done(Done),
+}
+
+/// The life of one session on the arm.
+pub async fn play_session(
+    address: ArmAddress,
+    turns: Arc<Semaphore>,
+    info: Arc<SessionInfo>,
+    prologue: Vec<Bytes>,
+    mut jobs: mpsc::Receiver<Job>,
+    report: mpsc::UnboundedSender<Told>,
+) {
+    tracing::debug!(session = info.id.0, "session plays");
+    let turn = turns.acquire().await;
+    let mut opened = Player::open(&address, &info, &prologue).await;
+    drop(turn);
+    // Who listened may have gone.
+    let _ = report.send(Told::LoggedIn(info.id));
+    while let Some(Job { entry, due_ns }) = jobs.recv().await {
+        let session = entry.exchange.session;
+        let played = match &mut opened {
+            Ok(player) => play(player, &entry).await,
+            Err(_) => match std::mem::replace(&mut opened, Err(PlayError::Refused(String::new()))) {
+                Err(error) => Err(error),
+                Ok(_) => Err(PlayError::Refused(String::new())),
+            },
+        };
+        let failed = played.is_err();
+        if report.send(Told::Done(Done { session, entry, due_ns, played })).is_err() || failed {
+            return;
+        }
+    }
+    if let Ok(player) = opened {
+        player.close().await;
+    }
+}
+
+/// Plays one exchange from where production's transaction stood to where it stood then. Whether the arm's
+/// stood elsewhere in the end.
+pub async fn play(player: &mut Player, entry: &Entry) -> Result<(Outcome, bool), PlayError> {
+    // Whatever began before production's outcome was known may have left another transaction behind than
+    // production's.
+    let undone = entry.outcome().and_then(|production| undone_commit(entry, production));
+    if undone.is_some() {
+        player.align(TransactionStatus::Failed).await?;
+    } else if let Some(production) = entry.outcome().filter(|o| !o.broken) {
+        player.align(production.before).await?;
+    }
+    let outcome = player.play(entry).await?;
+    let misaligned = match entry.outcome() {
+        Some(production) if !production.broken => {
+            let differed = player.align(production.after).await?;
+            // What failed for a reason of the moment need not have failed here.
+            differed && !production.error().is_some_and(is_circumstance)
+        }
+        _ => false,
+    };
+    Ok((outcome, misaligned || undone == Some(Undone::Partly)))
+}
