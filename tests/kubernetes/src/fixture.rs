@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     env,
     process::Command,
-    sync::Once,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -19,32 +19,47 @@ use crate::{
 const WORKERS: &str = include_str!("../manifests/workers.yaml");
 const WORKLOAD: &str = include_str!("../manifests/workload.yaml");
 
+/// The operator's chart.
+pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/understudy");
 /// The namespace of the operator.
 pub const SYSTEM: &str = "understudy-system";
 /// What selects the operator's pods in there.
 pub const OPERATOR: &str = "app.kubernetes.io/instance=understudy,app.kubernetes.io/name=understudy-operator";
 
-/// Installs the operator with its chart, once, and waits until it is there. `UNDERSTUDY_TEST_IMAGE` names
-/// another image than the test cluster's.
+/// Whether the operator is installed: once is enough for all tests of a run, until one takes it away.
+static INSTALLED: Mutex<bool> = Mutex::new(false);
+
+/// Installs the operator with its chart unless it is there, and waits until it is. `UNDERSTUDY_TEST_IMAGE`
+/// names another image than the test cluster's.
 fn install_operator() {
-    static INSTALLED: Once = Once::new();
-    INSTALLED.call_once(|| {
-        let image = env::var("UNDERSTUDY_TEST_IMAGE").unwrap_or_else(|_| "localhost/understudy/understudy".to_owned());
-        let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/understudy");
-        helm(&[
-            "upgrade",
-            "--install",
-            "understudy",
-            chart,
-            "--namespace",
-            SYSTEM,
-            "--create-namespace",
-            "--set",
-            &format!("image.repository={image},image.tag=latest,image.pullPolicy=Never"),
-            "--wait",
-            "--timeout=120s",
-        ]);
-    });
+    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if *installed {
+        return;
+    }
+    let image = env::var("UNDERSTUDY_TEST_IMAGE").unwrap_or_else(|_| "localhost/understudy/understudy".to_owned());
+    helm(&[
+        "upgrade",
+        "--install",
+        "understudy",
+        CHART,
+        "--namespace",
+        SYSTEM,
+        "--create-namespace",
+        "--set",
+        &format!("image.repository={image},image.tag=latest,image.pullPolicy=Never"),
+        "--wait",
+        "--timeout=120s",
+    ]);
+    *installed = true;
+}
+
+/// Takes the operator away again, as its chart does it; the next scene installs it anew.
+///
+/// # Panics
+/// When that fails.
+pub fn uninstall_operator() {
+    *INSTALLED.lock().unwrap_or_else(PoisonError::into_inner) = false;
+    helm(&["uninstall", "understudy", "--namespace", SYSTEM, "--wait", "--timeout=120s"]);
 }
 
 /// Runs `helm`.

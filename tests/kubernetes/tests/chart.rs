@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use understudy_kubernetes_tests::{
-    fixture::{SYSTEM, has_cluster, helm},
+    fixture::{CHART, SYSTEM, has_cluster, helm, uninstall_operator},
     scene::Scene,
 };
 
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/understudy");
 const RENDERED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/chart.yaml");
 const ENDLESS: &str = "  schedule: { warmUp: 2s, minimum: 10m, maximum: 1h }";
 
@@ -41,7 +40,7 @@ fn uninstalling_has_production_direct_and_takes_no_worker_down() {
     helm(&[&["upgrade", "understudy", CHART, "--namespace", SYSTEM][..], &image].concat());
     workers.until_phase("outlived", &["Observing"], Duration::from_secs(60));
 
-    helm(&["uninstall", "understudy", "--namespace", SYSTEM, "--wait", "--timeout=120s"]);
+    uninstall_operator();
     scene.until_direct("production is direct", Duration::from_secs(10));
     let restarts = "--output=jsonpath={range .items[*]}{.status.containerStatuses[0].restartCount}{end}";
     assert_eq!(workers.run(&["get", "pods", "-l", "app=events", restarts]), "000");
