@@ -17,6 +17,8 @@ pub(super) struct CopyIn {
     ended_before_sync: Option<u32>,
     /// The Sync behind the data has come.
     synced: bool,
+    /// The server has failed a COPY that it had asked for data of.
+    failed: bool,
 }
 
 /// What a Sync behind a request is.
@@ -38,6 +40,7 @@ impl CopyIn {
 
     /// The server has failed: it takes no more data.
     pub(super) fn failed(&mut self) {
+        self.failed |= self.asked > 0;
         self.ended = self.ended.max(self.asked);
     }
 
@@ -67,6 +70,12 @@ impl CopyIn {
     /// The server waits for data of which the client has not said the end.
     pub(super) fn wants_data(&self) -> bool {
         self.asked > self.ended
+    }
+
+    /// Whether the server may answer both the Sync of the request and the one behind the data: it does when it fails the
+    /// COPY before it has read the first of them (a trigger before the statement, say).
+    pub(super) fn may_be_answered_twice(&self) -> bool {
+        self.failed && self.synced
     }
 
     /// What a Sync is that comes now.

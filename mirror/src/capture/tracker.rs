@@ -16,6 +16,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use self::spare_ready::SpareReady;
 use super::{
     copy_in::CopyIn,
     digest::RowDigest,
@@ -30,6 +31,7 @@ use crate::wire::{
 };
 
 mod copying;
+mod spare_ready;
 
 /// Payload bytes that are kept of a message whose contents matter.
 const KEPT_BYTES: usize = 1024;
@@ -90,6 +92,7 @@ pub struct Tracker {
     parsed: usize,
     rows: RowDigest,
     kept: Vec<u8>,
+    spare: SpareReady,
     /// Data of COPYs that is kept, bytes.
     copy_bytes: usize,
     /// Process id of the server's backend, once it has said it.
@@ -107,11 +110,14 @@ struct Building {
     copy: CopyIn,
     /// The server has failed it, and ignores everything until its Sync.
     failed: bool,
+    /// It asks for something, and does not only say Sync.
+    asks: bool,
 }
 
 impl Building {
     fn at(begun_ns: u64) -> Self {
-        Self { begun_ns, request: Growing::default(), whole_bytes: 0, copy: CopyIn::default(), failed: false }
+        let (request, copy) = (Growing::default(), CopyIn::default());
+        Self { begun_ns, request, whole_bytes: 0, copy, failed: false, asks: false }
     }
 }
 
@@ -123,6 +129,8 @@ struct Awaiting {
     copy_data: Growing,
     /// A Sync that may be the end of the COPY before it: [`super::copy_in::SyncIs::Open`].
     is_open_sync: bool,
+    /// It is a Sync and nothing else: the server has nothing to answer but ReadyForQuery.
+    is_sync_alone: bool,
 }
 
 /// Appends a piece of a message, with the message's header before its first piece.
@@ -159,6 +167,7 @@ impl Tracker {
             parsed: 0,
             rows: RowDigest::default(),
             kept: Vec::new(),
+            spare: SpareReady::default(),
             copy_bytes: 0,
             backend_pid: 0,
             backend_key: Vec::new(),
@@ -250,6 +259,7 @@ impl Tracker {
             }
             if piece.last {
                 building.copy.sent(piece.tag);
+                building.asks |= !matches!(piece.tag, f::SYNC | f::FLUSH);
                 building.whole_bytes = building.request.len();
                 match piece.tag {
                     // Such a server has not come to it.
@@ -264,7 +274,7 @@ impl Tracker {
     }
 
     fn complete(&mut self, by_sync: bool, steps: &mut Vec<Step>) {
-        let Some(Building { begun_ns, request, mut copy, .. }) = self.building.take() else { return };
+        let Some(Building { begun_ns, request, mut copy, asks, .. }) = self.building.take() else { return };
         if by_sync {
             copy.request_ends_with_sync();
         }
@@ -278,8 +288,8 @@ impl Tracker {
             })
         });
         self.sequence += 1;
-        let awaiting =
-            Awaiting { exchange: exchange.clone(), copy, copy_data: Growing::default(), is_open_sync: false };
+        let (copy_data, is_sync_alone) = (Growing::default(), !asks);
+        let awaiting = Awaiting { exchange: exchange.clone(), copy, copy_data, is_open_sync: false, is_sync_alone };
         self.awaiting.push_back(awaiting);
         // Nobody knows the session before its login; what it asked for until then is told after that.
         if self.logged_in {
@@ -298,6 +308,7 @@ impl Tracker {
         let mut rest = chunk;
         while let Some(piece) = next(&mut self.server, chunk, &mut rest)? {
             self.server_has_spoken = true;
+            self.spare.said(piece.tag);
             match piece.tag {
                 b::DATA_ROW | b::COPY_DATA | b::FUNCTION_RESULT if self.keep != Keep::Boundaries => {
                     self.rows.piece(piece.payload, piece.first, piece.last);
@@ -351,8 +362,11 @@ impl Tracker {
             }
             b::READY_FOR_QUERY => {
                 let after = TransactionStatus::from_byte(payload.first().copied().unwrap_or(b'I'));
+                let is_spare = self.spare.is_here(self.awaiting.front());
                 if self.logged_in {
-                    self.ready(after, now_ns, false, steps);
+                    if !is_spare {
+                        self.ready(after, now_ns, false, steps);
+                    }
                 } else {
                     self.logged_in = true;
                     self.status = after;
@@ -385,6 +399,7 @@ impl Tracker {
         }
         let front = self.awaiting.pop_front();
         let copied = front.as_ref().map_or(0, |front| front.copy_data.len());
+        self.spare.may_come(front.as_ref());
         self.copy_bytes = self.copy_bytes.saturating_sub(copied);
         let Some(Awaiting { exchange: Some(exchange), copy_data, .. }) = front else {
             // Nothing was asked for, or nobody wants to know what came of it.

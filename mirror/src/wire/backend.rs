@@ -28,6 +28,18 @@ pub mod tag {
     pub const PARSE_COMPLETE: u8 = b'1';
     /// The answer to a function call.
     pub const FUNCTION_RESULT: u8 = b'V';
+    /// A notice.
+    pub const NOTICE: u8 = b'N';
+    /// What another session has notified.
+    pub const NOTIFICATION: u8 = b'A';
+    /// A setting has another value.
+    pub const PARAMETER_STATUS: u8 = b'S';
+}
+
+/// Whether a server may send such a message at any moment, whatever it was asked (chapter "Message Flow",
+/// "Asynchronous Operations").
+pub fn is_asynchronous(tag: u8) -> bool {
+    matches!(tag, tag::NOTICE | tag::NOTIFICATION | tag::PARAMETER_STATUS)
 }
 
 /// Where a session stands in a transaction, as ReadyForQuery says it.

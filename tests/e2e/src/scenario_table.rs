@@ -204,6 +204,10 @@ pub fn copies() -> Vec<Scenario> {
     let begin = [query("CREATE TEMP TABLE c (i int PRIMARY KEY, t text)"), query("COPY c FROM STDIN"), data].concat();
     let (done, count) = (message(b'c', b""), query("SELECT count(*), sum(i) FROM c"));
     let each_synced = (0..500).flat_map(|i| [execute(&format!("SELECT {i}, repeat('x', {i})"), &[]), sync()].concat());
+    let refuses = "CREATE FUNCTION pg_temp.no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
+                   CREATE TABLE pg_temp.c (i int);
+                   CREATE TRIGGER no BEFORE INSERT ON c EXECUTE FUNCTION pg_temp.no()";
+    let copy = [parse("", "COPY c FROM STDIN"), bind("", ""), fetch("", 0), sync()].concat();
     let insert = |i: i32| execute("INSERT INTO c VALUES ($1, 'x')", &[i.to_string().as_bytes()]);
     vec![
         session(
@@ -218,7 +222,18 @@ pub fn copies() -> Vec<Scenario> {
         ),
         session(
             "COPY in of which a row is refused",
-            &[begin.clone(), message(b'd', b"1\tagain\n"), done, count.clone()],
+            &[begin.clone(), message(b'd', b"1\tagain\n"), done.clone(), count.clone()],
+            Terminate,
+        ),
+        session(
+            "COPY in that a trigger refuses before its Sync is read",
+            &[
+                query(refuses),
+                copy,
+                [message(b'd', b"1\n"), done.clone(), sync()].concat(),
+                count.clone(),
+                count.clone(),
+            ],
             Terminate,
         ),
         session("COPY in that ends in the middle of a message", &[begin, vec![b'd', 0, 0, 0, 99, b'7']], HalfClose),

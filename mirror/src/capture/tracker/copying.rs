@@ -38,7 +38,8 @@ impl Tracker {
             if piece.last {
                 let (copy, copy_data) = (CopyIn::default(), Growing::default());
                 // It has an answer of its own, and does nothing: no arm needs to know of it.
-                self.awaiting.push_back(Awaiting { exchange: None, copy, copy_data, is_open_sync: true });
+                let (is_open_sync, is_sync_alone) = (true, true);
+                self.awaiting.push_back(Awaiting { exchange: None, copy, copy_data, is_open_sync, is_sync_alone });
             }
             return;
         }

@@ -13,6 +13,7 @@ fn ready(status: u8) -> Vec<u8> {
     message(b'Z', &[status])
 }
 
+#[derive(Clone, Copy)]
 enum Side {
     Client,
     Server,
@@ -449,4 +450,44 @@ fn of_a_commit_that_was_answered_only_whole_messages_are_told() {
     tracker.broken(4, &mut steps);
     let Some(Step::Ended(exchange)) = steps.last() else { panic!("{steps:?}") };
     assert_eq!(exchange.request, [commit.concat(), message(b'S', b"")].concat());
+}
+
+/// A trigger before the statement fails it: the server has asked for data, and has not read the Sync of the request.
+#[test]
+fn a_copy_that_fails_before_its_first_sync_is_read_is_answered_twice() {
+    let copy = [message(b'P', b"\0copy t from stdin\0\0\0"), message(b'B', &[0; 8]), message(b'E', &[0; 5])].concat();
+    let sync = message(b'S', b"");
+    let data = [message(b'd', b"1\n"), message(b'c', b""), sync.clone()].concat();
+    let failed = [message(b'E', b"CP0001\0\0"), ready(b'I')].concat();
+    let select = message(b'Q', b"select 1\0");
+    let selected = [message(b'C', b"SELECT 1\0"), ready(b'I')].concat();
+    let begins = [
+        (Client, [copy, sync.clone()].concat()),
+        (Server, [message(b'1', b""), message(b'2', b""), message(b'G', &[0, 0, 0])].concat()),
+        (Client, data),
+    ];
+    let steps = |rest: Vec<(Side, Vec<u8>)>| {
+        let script: Vec<_> = begins.iter().map(|(side, bytes)| (*side, bytes.clone())).chain(rest).collect();
+        let whole = describe(&script, usize::MAX);
+        assert_eq!(whole, describe(&script, 3));
+        whole[2..].to_vec()
+    };
+    let copied = "ended 0 served 10..40 [P0001] Idle->Idle copy 17";
+    // The second one comes behind what the client asks next.
+    let late =
+        vec![(Server, failed.clone()), (Client, select.clone()), (Server, ready(b'I')), (Server, selected.clone())];
+    let ended = "ended 1 served 50..70 [0/1] Idle->Idle copy 0";
+    assert_eq!(steps(late), [copied, "begun 1 at 50 with 14 bytes", ended]);
+    // Before it.
+    let both = [failed.clone(), ready(b'I')].concat();
+    let early = vec![(Server, both), (Client, select.clone()), (Server, selected.clone())];
+    assert_eq!(steps(early), [copied, "begun 1 at 50 with 14 bytes", "ended 1 served 50..60 [0/1] Idle->Idle copy 0"]);
+    // Never: it failed by its data. A Sync alone is answered by nothing else.
+    let never = vec![
+        (Server, failed),
+        (Client, [select.clone(), sync.clone(), select].concat()),
+        (Server, [selected.clone(), ready(b'I'), selected].concat()),
+    ];
+    let ends = steps(never).into_iter().filter(|step| step.starts_with("ended")).count();
+    assert_eq!(ends, 4);
 }
