@@ -13,6 +13,8 @@
 //! 5. **Conflicts**: a write waits for every overlapping write with a conflicting footprint that
 //!    production finished earlier.
 //!
+//! A session itself is opened when the arm has fewer than production had then (`order/room.rs`).
+//!
 //! Production *finished* an exchange when its answer came, with one exception. Two answers may come in the other
 //! order than the commits that they tell of: a transaction gets a row's lock the moment another has committed, and
 //! the answer to what it did with it may be seen first. When the transaction goes on after the late answer, it held
@@ -31,15 +33,16 @@ use std::{
     sync::Arc,
 };
 
-use self::late::Unsettled;
+use self::{late::Unsettled, room::Room};
 use super::{
     entry::Entry,
     id_map::{IdMap, IdSet},
     measured::is_too_long,
 };
-use crate::capture::exchange::SessionId;
+use crate::capture::exchange::{SessionId, SessionInfo};
 
 mod late;
+mod room;
 mod stuck;
 
 /// An answer is not seen later than this after the commit that it tells of, as far as anything here is held up by it.
@@ -48,6 +51,8 @@ const ANSWERED_LATE_NS: u64 = 1_000_000_000;
 /// What is to be done now.
 #[derive(Debug, Clone)]
 pub enum Action {
+    /// Let the session log in.
+    Open(Arc<SessionInfo>),
     /// Play it.
     Start {
         /// What.
@@ -67,6 +72,7 @@ pub struct Order {
     shift_ns: u64,
     wait_limit_ns: u64,
     lanes: IdMap<SessionId, Lane>,
+    room: Room,
     due: BinaryHeap<Reverse<(u64, SessionId)>>,
     blocked: IdSet<SessionId>,
     /// Who is looked at in a turn; kept for its room.
@@ -93,13 +99,24 @@ pub struct Order {
     changed: bool,
 }
 
+/// How far a session is on the arm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Stands {
+    /// It waits for [`Room`]: nothing of it starts.
+    Outside,
+    /// It is still to log in: what runs has not begun.
+    AtTheDoor,
+    /// It has logged in.
+    #[default]
+    Inside,
+}
+
 #[derive(Debug, Default)]
 struct Lane {
     queue: VecDeque<Arc<Entry>>,
     /// What runs on the arm, and since when, ns.
     running: Option<(Arc<Entry>, u64)>,
-    /// What runs has not begun: the session is still to log in.
-    logs_in: bool,
+    stands: Stands,
     closing: bool,
     /// Its transaction, open on the arm, has written: others may wait for its locks there.
     holds: bool,
@@ -119,6 +136,7 @@ impl Order {
             shift_ns,
             wait_limit_ns,
             lanes: IdMap::default(),
+            room: Room::default(),
             due: BinaryHeap::new(),
             blocked: IdSet::default(),
             candidates: Vec::new(),
@@ -137,15 +155,22 @@ impl Order {
         }
     }
 
-    /// A session is to log in on the arm before it plays anything.
-    pub fn opened(&mut self, session: SessionId) {
-        self.lanes.entry(session).or_default().logs_in = true;
+    /// A session that was there before the arm: it logs in at once.
+    pub fn taken_over(&mut self, session: SessionId) {
+        self.room.taken_over();
+        self.lanes.entry(session).or_default().stands = Stands::AtTheDoor;
+    }
+
+    /// Production has let a session in. It plays nothing before it has logged in here.
+    pub fn opened(&mut self, info: Arc<SessionInfo>) {
+        self.lanes.entry(info.id).or_default().stands = Stands::Outside;
+        self.room.opened(info);
     }
 
     /// It has: what was started in it runs from now on.
     pub fn logged_in(&mut self, session: SessionId, now_ns: u64) {
         if let Some(lane) = self.lanes.get_mut(&session) {
-            lane.logs_in = false;
+            lane.stands = Stands::Inside;
             lane.running = lane.running.take().map(|(entry, _)| (entry, now_ns));
         }
     }
@@ -190,6 +215,7 @@ impl Order {
 
     /// The session is over on production.
     pub fn closed(&mut self, session: SessionId) -> Option<Action> {
+        self.room.closed();
         let lane = self.lanes.entry(session).or_default();
         lane.closing = true;
         self.close_if_done(session)
@@ -234,8 +260,9 @@ impl Order {
 
     fn close_if_done(&mut self, session: SessionId) -> Option<Action> {
         let lane = self.lanes.get(&session)?;
-        if lane.closing && lane.queue.is_empty() && lane.running.is_none() {
+        if lane.closing && lane.queue.is_empty() && lane.running.is_none() && lane.stands != Stands::Outside {
             self.lanes.remove(&session);
+            self.room.left();
             return Some(Action::Close(session));
         }
         None
@@ -249,6 +276,16 @@ impl Order {
 
     /// What starts now.
     pub fn poll(&mut self, now_ns: u64, actions: &mut Vec<Action>) {
+        while let Some(info) = self.room.next() {
+            let session = info.id;
+            actions.push(Action::Open(info));
+            if let Some(lane) = self.lanes.get_mut(&session) {
+                lane.stands = Stands::AtTheDoor;
+            }
+            // Of what is due of it, and of who has left again without a word.
+            self.changed = true;
+            actions.extend(self.close_if_done(session));
+        }
         let mut candidates = std::mem::take(&mut self.candidates);
         while let Some(Reverse((due_ns, session))) = self.due.peek().copied() {
             if due_ns > now_ns {
@@ -279,7 +316,8 @@ impl Order {
     }
 
     fn consider(&mut self, session: SessionId, now_ns: u64, actions: &mut Vec<Action>) {
-        let Some(entry) = self.next(session) else { return };
+        let lane = self.lanes.get(&session).filter(|lane| lane.stands != Stands::Outside);
+        let Some(entry) = lane.and_then(|lane| lane.queue.front()) else { return };
         // An outcome is seen here as soon as production has it. What production finished before it may
         // still be on its way: a write waits until that is known too.
         let known = self.known_ns >= entry.exchange.begun_ns

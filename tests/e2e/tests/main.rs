@@ -6,6 +6,7 @@ mod asynchronous;
 mod authentication;
 mod bad_input;
 mod cancel;
+mod churn;
 mod crd;
 mod drivers;
 mod edited;

@@ -171,6 +171,7 @@ impl Driver {
     /// A session that was there before the arm.
     fn take_over(&mut self, seed: SessionSeed, committed: bool) {
         let SessionSeed { info, prologue, bound, entries, in_doubt, closed } = seed;
+        self.order.taken_over(info.id);
         if bound {
             self.unplayable.insert(info.id);
         } else {
@@ -195,7 +196,6 @@ impl Driver {
         tracing::debug!(arm = self.shared.name, session = info.id.0, "session taken in");
         let (jobs, receiver) = mpsc::channel(1);
         self.players.insert(info.id, jobs);
-        self.order.opened(info.id);
         let (address, turns) = (self.address.clone(), Arc::clone(&self.turns));
         let player = play_session(address, turns, Arc::clone(info), prologue, receiver, self.report.clone());
         self.playing.spawn(player);
@@ -277,7 +277,7 @@ impl Driver {
 
     fn event(&mut self, event: LogEvent, actions: &mut Vec<Action>) {
         match event {
-            LogEvent::SessionOpened(info) => self.open(&info, Vec::new()),
+            LogEvent::SessionOpened(info) => self.order.opened(info),
             LogEvent::Begun(entry) => {
                 self.shared.count(|c| c.captured += 1);
                 self.order.begun(&entry);
@@ -316,6 +316,7 @@ impl Driver {
 
     fn act(&mut self, action: Action, more: &mut Vec<Action>) {
         match action {
+            Action::Open(info) => self.open(&info, Vec::new()),
             Action::Close(session) => {
                 self.players.remove(&session);
             }

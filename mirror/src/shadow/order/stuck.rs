@@ -1,7 +1,7 @@
 //! What waits on the arm in a circle that nothing here tells of, and who is let go: a lock that the arm's server gave is
 //! one half of it, the order the other. Must not let anybody go who merely waits his turn on an arm that is slow.
 
-use super::{Action, Order};
+use super::{Action, Order, Stands};
 use crate::capture::exchange::SessionId;
 
 impl Order {
@@ -20,9 +20,9 @@ impl Order {
         }
         let writes = stuck.iter().any(|(_, writes, _)| *writes);
         let waiting = |session: &SessionId| {
-            let next = self.next(*session)?;
+            let lane = self.lanes.get(session).filter(|lane| lane.stands != Stands::Outside)?;
+            let (next, holds) = (lane.queue.front()?, lane.holds);
             let ended_ns = next.outcome()?.ended_ns;
-            let holds = self.lanes.get(session).is_some_and(|lane| lane.holds);
             // A read may just be slow here: it is in a circle only with who holds a lock and waits for what is behind it.
             let for_a_read = || {
                 let mut others = self.waits_for(next);
@@ -39,7 +39,8 @@ impl Order {
     /// What runs here, and when it will have been running for so much longer than on production that it must be waiting
     /// for a lock whose holder waits for it, ns: the session, and whether it is a write.
     fn stuck(&self) -> impl Iterator<Item = (SessionId, bool, u64)> {
-        let running = self.lanes.values().filter(|lane| !lane.logs_in).filter_map(|lane| lane.running.as_ref());
+        let inside = self.lanes.values().filter(|lane| lane.stands == Stands::Inside);
+        let running = inside.filter_map(|lane| lane.running.as_ref());
         running.map(|(entry, started_ns)| {
             let served_ns = entry.outcome().map_or(0, |o| o.ended_ns.saturating_sub(o.served_from_ns));
             let at_ns = started_ns.saturating_add(2 * served_ns).saturating_add(self.wait_limit_ns);

@@ -73,7 +73,7 @@ fn started(order: &mut Order, now_ns: u64) -> Vec<u64> {
         .iter()
         .map(|a| match a {
             Action::Start { entry, .. } => entry.id,
-            Action::Close(_) => u64::MAX,
+            Action::Open(_) | Action::Close(_) => u64::MAX,
         })
         .collect();
     ids.sort_unstable();
@@ -310,7 +310,7 @@ fn what_becomes_free_at_once_starts_as_production_began_it() {
 fn who_waits_to_log_in_is_not_stuck() {
     let two = [entry(1, 1, 100, Some(110), Some(7)), entry(2, 2, 120, Some(130), Some(7))];
     let mut order = Order::new(SHIFT, LIMIT);
-    order.opened(SessionId(1));
+    order.taken_over(SessionId(1));
     for entry in &two {
         order.begun(entry);
     }
@@ -448,6 +448,7 @@ fn a_write_whose_outcome_is_seen_early_waits_for_the_news_of_what_ended_before_i
 }
 
 mod locks;
+mod room;
 
 /// What one session does next: how long after its last request or answer, how long it takes, the row that it writes,
 /// whether it is in a transaction then, and whether it was sent together with what came before it.

@@ -1,0 +1,54 @@
+//! Clients that connect for each statement: the arms live behind production and let in no more of them at a time than
+//! production had, however far behind they are.
+
+#![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
+
+use understudy_e2e::{application::connect, stage::Servers, tables::Rows};
+use understudy_harness::{Cluster, Paused};
+
+const TABLE: &str = "CREATE TABLE visits (client int, visit int, PRIMARY KEY (client, visit))";
+const CLIENTS: i32 = 4;
+const VISITS: i32 = 100;
+/// Room for all clients at a time, for the tests' own look, for what a backend takes to end, and for what
+/// PostgreSQL reserves: far less than come within a second.
+const CONNECTIONS: &str = "24";
+const VISITED: [Rows; 1] = [("visits", "t.client::text || ' ' || t.visit::text")];
+
+async fn visits(stage: std::net::SocketAddr, from: i32) {
+    let client = |number: i32| async move {
+        for visit in from..from + VISITS {
+            let client = connect(stage).await.expect("a session");
+            let insert = format!("INSERT INTO visits VALUES ({number}, {visit})");
+            client.batch_execute(&insert).await.expect("a row");
+        }
+    };
+    let clients: Vec<_> = (0..CLIENTS).map(|number| tokio::spawn(client(number))).collect();
+    for client in clients {
+        client.await.expect("a client");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_arm_lets_in_no_more_clients_at_a_time_than_production_had() {
+    let mut servers = Servers::start(0, TABLE).await;
+    for _ in 0..2 {
+        let arm = Cluster::builder().setting("max_connections", CONNECTIONS).start().await;
+        arm.connect().await.batch_execute(TABLE).await.expect("tables");
+        servers.arms.push(arm);
+    }
+    let arms = servers.addresses();
+    let stage = servers.mirror("256Mi", &arms).await;
+    visits(stage.through, 0).await;
+    // One that hangs for a while has them all to let in when it goes on.
+    let hangs = Paused::all_of(stage.servers.arms.last().expect("an arm"));
+    visits(stage.through, VISITS).await;
+    drop(hangs);
+    for name in ["baseline", "candidate"] {
+        let arm = stage.expect_level(name, &VISITED).await;
+        assert!(arm.divergence.values().all(|n| *n == 0) && arm.exchanges.skipped.is_empty(), "{arm:#?}");
+    }
+    for arm in &stage.servers.arms {
+        assert!(!arm.log().contains("too many clients"), "{}", arm.log());
+    }
+    stage.end().await;
+}
