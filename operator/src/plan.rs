@@ -3,7 +3,7 @@
 //! ```text
 //!  CatchingUp ──all arms level──► WarmingUp ──warmUp over──► Observing ──verdict or maximum──► Concluded
 //!       │                             │                          │
-//!       └──────── halt, guardrail, baseline lost, no candidate left: Concluded (or Halted) ──────┘
+//!       └─ halt, guardrail, not level within the maximum, no baseline, no candidate: Concluded (or Halted) ─┘
 //! ```
 
 use std::time::Duration;
@@ -84,6 +84,9 @@ pub fn next(world: &World<'_>, schedule: &Schedule, guardrails: &Guardrails) -> 
     }
     match status.phase {
         Phase::CatchingUp if all_level(status) => Next::Enter(Phase::WarmingUp),
+        Phase::CatchingUp if in_phase >= schedule.maximum.duration() => {
+            Next::Conclude(Some(never_level(status, schedule)))
+        }
         Phase::WarmingUp if in_phase >= schedule.warm_up.duration() => Next::Enter(Phase::Observing),
         Phase::Observing if verdict || in_phase >= schedule.maximum.duration() => Next::Conclude(None),
         _ => Next::Stay,
@@ -103,6 +106,16 @@ fn nothing_left_to_compare(status: &ShadowExperimentStatus) -> bool {
 /// wait for it.
 fn all_level(status: &ShadowExperimentStatus) -> bool {
     status.arms.iter().all(|arm| matches!(arm.state, ArmState::Live | ArmState::Lost | ArmState::Seeding))
+}
+
+/// An arm that can't keep up with production never catches up with it: nobody waits longer than for a verdict.
+fn never_level(status: &ShadowExperimentStatus, schedule: &Schedule) -> GuardrailTripped {
+    let behind = status.arms.iter().filter(|arm| arm.state == ArmState::CatchingUp);
+    let behind = behind.max_by(|a, b| a.lag.seconds.total_cmp(&b.lag.seconds));
+    let (name, seconds) = behind.map_or(("an arm", 0.0), |arm| (arm.name.as_str(), arm.lag.seconds));
+    let message =
+        format!("{name} is {seconds:.1} s behind production and has not caught up within {}", schedule.maximum);
+    GuardrailTripped { kind: Guardrail::Lag, message }
 }
 
 /// The guardrail that is broken, if one is. An arm that is still catching up has no lag yet that would
@@ -238,7 +251,7 @@ mod tests {
     fn an_experiment_goes_from_phase_to_phase() {
         use ArmState::{CatchingUp, Live, Lost};
         for (phase, baseline, candidate, secs, verdict, expected) in [
-            (Phase::CatchingUp, Live, CatchingUp, 99, false, Next::Stay),
+            (Phase::CatchingUp, Live, CatchingUp, 59, false, Next::Stay),
             (Phase::CatchingUp, Live, Live, 0, false, Next::Enter(Phase::WarmingUp)),
             (Phase::WarmingUp, Live, Live, 4, false, Next::Stay),
             (Phase::WarmingUp, Live, Live, 5, false, Next::Enter(Phase::Observing)),
@@ -251,6 +264,15 @@ mod tests {
             let status = status(phase, baseline, candidate);
             assert_eq!(step(&status, secs, false, verdict), expected, "{phase:?} {baseline:?} {candidate:?} {secs}");
         }
+    }
+
+    #[test]
+    fn an_arm_that_never_catches_up_is_waited_for_no_longer_than_for_a_verdict() {
+        let mut behind = status(Phase::CatchingUp, ArmState::Live, ArmState::CatchingUp);
+        behind.arms[1].lag.seconds = 38.24;
+        let message = "c is 38.2 s behind production and has not caught up within 1m".to_owned();
+        let tripped = GuardrailTripped { kind: Guardrail::Lag, message };
+        assert_eq!(step(&behind, 60, false, false), Next::Conclude(Some(tripped)));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub const STORE: &str = "store";
 pub enum Instance {
     /// All processors.
     Standard,
-    /// Two fifths of one processor.
+    /// Half a processor.
     Small,
 }
 
@@ -53,7 +53,7 @@ impl Instance {
     pub const fn millicpus(self) -> Option<u32> {
         match self {
             Self::Standard => None,
-            Self::Small => Some(400),
+            Self::Small => Some(500),
         }
     }
 }
