@@ -23,6 +23,7 @@ use crate::{
 pub mod address;
 pub mod driver;
 pub mod session;
+pub mod ticks;
 
 /// What an arm shares with the rest of the mirror.
 #[derive(Debug)]

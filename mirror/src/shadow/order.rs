@@ -13,7 +13,7 @@
 //! 5. **Conflicts**: a write waits for every overlapping write with a conflicting footprint that
 //!    production finished earlier.
 //!
-//! A session itself is opened when the arm has fewer than production had then (`order/room.rs`).
+//! A session itself logs in when the arm has fewer than production had then (`order/room.rs`).
 //!
 //! Production *finished* an exchange when its answer came, with one exception. Two answers may come in the other
 //! order than the commits that they tell of: a transaction gets a row's lock the moment another has committed, and
@@ -40,6 +40,8 @@ use super::{
     measured::is_too_long,
 };
 use crate::capture::exchange::{SessionId, SessionInfo};
+
+pub use self::room::LOGINS_AT_ONCE;
 
 mod late;
 mod room;
@@ -155,10 +157,10 @@ impl Order {
         }
     }
 
-    /// A session that was there before the arm: it logs in at once.
-    pub fn taken_over(&mut self, session: SessionId) {
-        self.room.taken_over();
-        self.lanes.entry(session).or_default().stands = Stands::AtTheDoor;
+    /// A session that was there before the arm: it logs in at once, or, since it can't be played, never.
+    pub fn taken_over(&mut self, session: SessionId, logs_in: bool) {
+        self.room.taken_over(logs_in);
+        self.lanes.entry(session).or_default().stands = if logs_in { Stands::AtTheDoor } else { Stands::Inside };
     }
 
     /// Production has let a session in. It plays nothing before it has logged in here.
@@ -167,12 +169,13 @@ impl Order {
         self.room.opened(info);
     }
 
-    /// It has: what was started in it runs from now on.
-    pub fn logged_in(&mut self, session: SessionId, now_ns: u64) {
-        if let Some(lane) = self.lanes.get_mut(&session) {
-            lane.stands = Stands::Inside;
-            lane.running = lane.running.take().map(|(entry, _)| (entry, now_ns));
-        }
+    /// It has, or could not: what was started in it runs from now on.
+    pub fn logged_in(&mut self, session: SessionId, now_ns: u64) -> Option<Action> {
+        let lane = self.lanes.get_mut(&session).filter(|lane| lane.stands == Stands::AtTheDoor)?;
+        lane.stands = Stands::Inside;
+        lane.running = lane.running.take().map(|(entry, _)| (entry, now_ns));
+        self.room.logged_in();
+        self.close_if_done(session)
     }
 
     /// Takes an exchange in, after all earlier ones of its session.
@@ -190,7 +193,7 @@ impl Order {
         }
         self.unsettled.extend(lane.goes_on(entry));
         lane.queue.push_back(Arc::clone(entry));
-        if lane.queue.len() == 1 && lane.running.is_none() {
+        if lane.queue.len() == 1 && lane.running.is_none() && lane.stands != Stands::Outside {
             self.head(session);
         }
     }
@@ -260,7 +263,7 @@ impl Order {
 
     fn close_if_done(&mut self, session: SessionId) -> Option<Action> {
         let lane = self.lanes.get(&session)?;
-        if lane.closing && lane.queue.is_empty() && lane.running.is_none() && lane.stands != Stands::Outside {
+        if lane.closing && lane.queue.is_empty() && lane.running.is_none() && lane.stands == Stands::Inside {
             self.lanes.remove(&session);
             self.room.left();
             return Some(Action::Close(session));
@@ -276,15 +279,13 @@ impl Order {
 
     /// What starts now.
     pub fn poll(&mut self, now_ns: u64, actions: &mut Vec<Action>) {
-        while let Some(info) = self.room.next() {
+        while let Some(info) = self.room.next(now_ns) {
             let session = info.id;
-            actions.push(Action::Open(info));
             if let Some(lane) = self.lanes.get_mut(&session) {
                 lane.stands = Stands::AtTheDoor;
             }
-            // Of what is due of it, and of who has left again without a word.
-            self.changed = true;
-            actions.extend(self.close_if_done(session));
+            actions.push(Action::Open(info));
+            self.head(session);
         }
         let mut candidates = std::mem::take(&mut self.candidates);
         while let Some(Reverse((due_ns, session))) = self.due.peek().copied() {
@@ -316,8 +317,7 @@ impl Order {
     }
 
     fn consider(&mut self, session: SessionId, now_ns: u64, actions: &mut Vec<Action>) {
-        let lane = self.lanes.get(&session).filter(|lane| lane.stands != Stands::Outside);
-        let Some(entry) = lane.and_then(|lane| lane.queue.front()) else { return };
+        let Some(entry) = self.next(session) else { return };
         // An outcome is seen here as soon as production has it. What production finished before it may
         // still be on its way: a write waits until that is known too.
         let known = self.known_ns >= entry.exchange.begun_ns

@@ -11,13 +11,13 @@ use bytes::Bytes;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::{JoinError, JoinSet},
-    time,
 };
 use understudy_crds::condition::{ArmState, DivergenceKind, SkipReason};
 
 use super::{
     ArmShared, lock,
     session::{Done, Job, Told, play_session},
+    ticks::Ticks,
 };
 use crate::{
     capture::exchange::{Outcome, SessionId, SessionInfo},
@@ -30,23 +30,22 @@ use crate::{
         id_map::{IdMap, IdSet},
         log::{LogEvent, Reader},
         measured::{self, LONGEST_NS},
-        order::{Action, Order},
+        order::{Action, LOGINS_AT_ONCE, Order},
         overtaken::Overtaken,
         player::PlayError,
         session_book::SessionSeed,
     },
 };
 
-/// How often the log is looked at: nobody wakes an arm for a message.
+/// How often it is looked what is due.
 const TICK: Duration = Duration::from_millis(1);
+/// How often the log is looked at where nothing is to be played: nobody wakes an arm for a message.
+const IDLE_TICK: Duration = Duration::from_millis(5);
 /// Nobody waits for the order longer than this.
 const ORDER_LIMIT_NS: u64 = 10_000_000_000;
 /// An arm that is behind by no more than this beyond the shift is level with production.
 const LEVEL_NS: u64 = 500_000_000;
 
-/// Sessions of a backlog are told all at once. They come in one after the other, in the order in which they were told:
-/// what else wanted in would overrun the arm, and production beside it where they share a machine.
-const LOGINS_AT_ONCE: usize = 16;
 /// How it stands is told the rest of the mirror so often, ns.
 const PUBLISHED_NS: u64 = 1_000_000;
 /// An arm on which nothing has come to its end for so long may wait for what it has not been told, ns.
@@ -171,7 +170,7 @@ impl Driver {
     /// A session that was there before the arm.
     fn take_over(&mut self, seed: SessionSeed, committed: bool) {
         let SessionSeed { info, prologue, bound, entries, in_doubt, closed } = seed;
-        self.order.taken_over(info.id);
+        self.order.taken_over(info.id, !bound);
         if bound {
             self.unplayable.insert(info.id);
         } else {
@@ -204,8 +203,7 @@ impl Driver {
     async fn run(mut self) {
         self.shared.set_state(ArmState::CatchingUp);
         let (mut actions, mut now) = (Vec::new(), Vec::new());
-        let mut tick = time::interval(TICK);
-        tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        let mut ticks = Ticks::start(TICK);
         while self.shared.is_alive() && !self.shared.stop.load(Ordering::Relaxed) {
             self.read_on(&mut actions);
             while let Ok(told) = self.told.try_recv() {
@@ -233,7 +231,7 @@ impl Driver {
                     biased;
                     Some(told) = self.told.recv() => self.told(told, &mut actions),
                     Some(ended) = self.playing.join_next() => pass_on(ended),
-                    _ = tick.tick() => {}
+                    () = ticks.next(if self.order.outstanding() == 0 { IDLE_TICK } else { TICK }) => {}
                 }
             }
         }
@@ -247,7 +245,7 @@ impl Driver {
 
     fn told(&mut self, told: Told, actions: &mut Vec<Action>) {
         match told {
-            Told::LoggedIn(session) => self.order.logged_in(session, self.now_ns()),
+            Told::LoggedIn(session) => actions.extend(self.order.logged_in(session, self.now_ns())),
             Told::Done(done) => self.finished(done, actions),
         }
     }

@@ -1,23 +1,34 @@
-//! Room for sessions on the arm: it has no more of them at a time than production had. Clients that come and go would
-//! else be let in as soon as they are told of, beside all those that the arm, which lives behind production, has not
-//! played to their end: more than its `max_connections`, and more than production's server ever had to serve.
+//! Room for sessions on the arm: as many as production had logged in when it let one in, and a few that are logging in.
+//! Clients that come and go would else be let in as soon as they are told of, beside all those that the arm, which lives
+//! behind production, has not played to their end: more than its `max_connections`, and more than production's server
+//! ever had to serve.
 //!
-//! Nobody waits in a circle for it: of those that production had let in before and that are not counted any more, all
-//! had ended there before the one that waits began, so nothing of them waits for anything of it.
+//! It must not be what an arm hangs by: who waits for a lock that another holds may be waited for here by who is to let
+//! that one go on. Where nobody has come or gone for a while, the next ones are let in all the same.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use crate::capture::exchange::SessionInfo;
+
+/// So many sessions log in at a time: what else wanted in would overrun the arm, and production beside it where they
+/// share a machine.
+pub const LOGINS_AT_ONCE: usize = 16;
+/// Nobody waits longer for room while nobody comes or goes, ns.
+const STALLED_NS: u64 = 1_000_000_000;
 
 /// How many sessions there are, and who waits to be one.
 #[derive(Debug, Default)]
 pub(super) struct Room {
     /// Sessions that production has, as far as it was told.
     on_production: usize,
-    /// Sessions that the arm has.
-    on_arm: usize,
+    /// Sessions that the arm has, and those that are logging in there.
+    inside: usize,
+    at_the_door: usize,
     /// In the order in which production let them in: who, and how many there were then.
     waiting: VecDeque<(Arc<SessionInfo>, usize)>,
+    /// Somebody has come or gone since it was looked at last; when that was seen, ns.
+    moved: bool,
+    moved_ns: u64,
 }
 
 impl Room {
@@ -27,10 +38,15 @@ impl Room {
         self.waiting.push_back((info, self.on_production));
     }
 
-    /// A session that both had before anything was told.
-    pub(super) fn taken_over(&mut self) {
+    /// A session that was there before anything was told, and is to log in on the arm or, since it can't be played there,
+    /// is not.
+    pub(super) fn taken_over(&mut self, logs_in: bool) {
         self.on_production += 1;
-        self.on_arm += 1;
+        if logs_in {
+            self.at_the_door += 1;
+        } else {
+            self.inside += 1;
+        }
     }
 
     /// Production has ended a session.
@@ -38,15 +54,28 @@ impl Room {
         self.on_production = self.on_production.saturating_sub(1);
     }
 
-    /// The arm has.
-    pub(super) fn left(&mut self) {
-        self.on_arm = self.on_arm.saturating_sub(1);
+    /// One has logged in on the arm, or could not.
+    pub(super) fn logged_in(&mut self) {
+        self.at_the_door = self.at_the_door.saturating_sub(1);
+        self.inside += 1;
+        self.moved = true;
     }
 
-    /// Who comes in now.
-    pub(super) fn next(&mut self) -> Option<Arc<SessionInfo>> {
-        let (info, _) = self.waiting.pop_front_if(|(_, there)| self.on_arm < *there)?;
-        self.on_arm += 1;
+    /// One that had has left.
+    pub(super) fn left(&mut self) {
+        self.inside = self.inside.saturating_sub(1);
+        self.moved = true;
+    }
+
+    /// Who is to log in now.
+    pub(super) fn next(&mut self, now_ns: u64) -> Option<Arc<SessionInfo>> {
+        if std::mem::take(&mut self.moved) || self.waiting.is_empty() {
+            self.moved_ns = now_ns;
+        }
+        let stalled = now_ns >= self.moved_ns.saturating_add(STALLED_NS);
+        let has_room = |(_, there): &mut (_, usize)| stalled || self.inside < *there;
+        let (info, _) = self.waiting.pop_front_if(|next| self.at_the_door < LOGINS_AT_ONCE && has_room(next))?;
+        self.at_the_door += 1;
         Some(info)
     }
 }

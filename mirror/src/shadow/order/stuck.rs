@@ -20,7 +20,7 @@ impl Order {
         }
         let writes = stuck.iter().any(|(_, writes, _)| *writes);
         let waiting = |session: &SessionId| {
-            let lane = self.lanes.get(session).filter(|lane| lane.stands != Stands::Outside)?;
+            let lane = self.lanes.get(session)?;
             let (next, holds) = (lane.queue.front()?, lane.holds);
             let ended_ns = next.outcome()?.ended_ns;
             // A read may just be slow here: it is in a circle only with who holds a lock and waits for what is behind it.

@@ -310,7 +310,7 @@ fn what_becomes_free_at_once_starts_as_production_began_it() {
 fn who_waits_to_log_in_is_not_stuck() {
     let two = [entry(1, 1, 100, Some(110), Some(7)), entry(2, 2, 120, Some(130), Some(7))];
     let mut order = Order::new(SHIFT, LIMIT);
-    order.taken_over(SessionId(1));
+    order.taken_over(SessionId(1), true);
     for entry in &two {
         order.begun(entry);
     }
@@ -318,7 +318,7 @@ fn who_waits_to_log_in_is_not_stuck() {
     assert_eq!(started(&mut order, 1200), [1]);
     assert_eq!(started(&mut order, 1200 + 5 * LIMIT), NONE, "the arm lets in few at a time");
     let in_ns = 1200 + 6 * LIMIT;
-    order.logged_in(SessionId(1), in_ns);
+    assert!(order.logged_in(SessionId(1), in_ns).is_none());
     assert_eq!(started(&mut order, in_ns + LIMIT / 2), NONE, "it runs from now on");
     assert_eq!(started(&mut order, in_ns + 3 * LIMIT), [2]);
 }

@@ -1,4 +1,4 @@
-//! Sessions that come and go: the arm never has more of them than production had.
+//! Sessions that come and go: an arm has no more of them than production had, and a few that log in.
 
 use super::*;
 use crate::wire::startup::Startup;
@@ -19,17 +19,23 @@ fn done(order: &mut Order, now_ns: u64) -> Vec<String> {
     actions.into_iter().map(word).collect()
 }
 
-#[test]
-fn a_session_comes_in_when_the_arm_has_fewer_than_production_had() {
+/// Two sessions that production had one after the other; the first one is on the arm and plays.
+fn one_after_the_other() -> Order {
     let mut order = Order::new(SHIFT, LIMIT);
-    order.taken_over(SessionId(1));
+    order.taken_over(SessionId(1), true);
+    assert!(order.logged_in(SessionId(1), 0).is_none());
     order.begun(&entry(1, 1, 100, Some(110), None));
     assert!(order.closed(SessionId(1)).is_none(), "it has something to play");
     order.opened(info(2));
     order.begun(&entry(2, 2, 120, Some(130), None));
     order.known_until(u64::MAX);
-    // Both are due; production had one at a time.
     assert_eq!(done(&mut order, 5000), ["start 1"]);
+    order
+}
+
+#[test]
+fn a_session_comes_in_when_the_arm_has_fewer_than_production_had() {
+    let mut order = one_after_the_other();
     assert_eq!(done(&mut order, 50_000), [""; 0], "nobody is released who is not there");
     assert!(matches!(order.finished(SessionId(1)), Some(Action::Close(SessionId(1)))));
     assert_eq!(done(&mut order, 50_001), ["open 2", "start 2"]);
@@ -39,13 +45,37 @@ fn a_session_comes_in_when_the_arm_has_fewer_than_production_had() {
 }
 
 #[test]
-fn a_session_that_asked_for_nothing_comes_in_and_leaves() {
+fn where_nobody_comes_or_goes_the_next_one_comes_in_all_the_same() {
+    let mut order = one_after_the_other();
+    assert_eq!(done(&mut order, 900_000_000), [""; 0]);
+    assert_eq!(done(&mut order, 1_100_000_000), ["open 2", "start 2"]);
+}
+
+#[test]
+fn few_log_in_at_a_time_and_whoever_does_counts_on_neither_side() {
     let mut order = Order::new(SHIFT, LIMIT);
-    for session in 1..=2 {
+    for session in 1..=20 {
         order.opened(info(session));
         assert!(order.closed(SessionId(session)).is_none(), "it has not been in");
     }
-    assert_eq!(done(&mut order, 0), ["open 1", "close 1", "open 2", "close 2"]);
+    assert_eq!(done(&mut order, 0).len(), LOGINS_AT_ONCE, "production had one logged in at a time");
+    for session in 1..=16 {
+        let left = order.logged_in(SessionId(session), 0);
+        assert!(matches!(left, Some(Action::Close(SessionId(id))) if id == session), "it asked for nothing: {left:?}");
+    }
+    assert_eq!(done(&mut order, 0), ["open 17", "open 18", "open 19", "open 20"]);
+}
+
+#[test]
+fn a_session_that_can_t_be_played_counts_on_both_sides() {
+    let mut order = Order::new(SHIFT, LIMIT);
+    order.taken_over(SessionId(1), false);
+    order.opened(info(2));
+    assert_eq!(done(&mut order, 0), ["open 2"]);
+    assert!(matches!(order.closed(SessionId(1)), Some(Action::Close(SessionId(1)))));
+    assert!(order.logged_in(SessionId(2), 0).is_none());
+    order.opened(info(3));
+    assert_eq!(done(&mut order, 0), ["open 3"]);
 }
 
 /// What production tells, in the order in which it happened. Some sessions leave after all that they ask for, before
@@ -72,7 +102,7 @@ fn news(all: &[Arc<Entry>], leave: &[bool]) -> Vec<News> {
 }
 
 proptest! {
-    /// Whatever comes and goes, all of it is played, and never are there more sessions than production had.
+    /// Whatever comes and goes, all of it is played, and nobody comes in beside as many as production had at most.
     #[test]
     fn an_arm_has_no_more_sessions_than_production_and_plays_them_all(
         sessions in deeds(), leave in vec(any::<bool>(), 5), quickest in vec(0..8_usize, 200),
@@ -95,22 +125,32 @@ proptest! {
             }
         }
         order.known_until(u64::MAX);
-        let (mut open, mut running, mut played) = (0_usize, Vec::new(), 0);
+        let (mut inside, mut logging_in, mut running, mut played) = (0_usize, Vec::new(), Vec::new(), 0);
         let mut quickest = quickest.into_iter().cycle();
-        for now_ns in 5000..5000 + 4 * all.len() as u64 {
+        for now_ns in 5000..5000 + 8 * all.len() as u64 {
             let mut actions = Vec::new();
             order.poll(now_ns, &mut actions);
-            if let Some(at) = quickest.next().filter(|_| !running.is_empty()) {
+            for action in &actions {
+                if let Action::Open(info) = action {
+                    prop_assert!(inside < most, "{inside} sessions, production had {most} at most");
+                    logging_in.push(info.id);
+                }
+            }
+            let at = quickest.next().unwrap_or(0);
+            if at % 2 == 0 && !logging_in.is_empty() {
+                let session = logging_in.swap_remove(at % logging_in.len());
+                inside += 1;
+                actions.extend(order.logged_in(session, now_ns));
+            } else if !running.is_empty() {
                 actions.extend(order.finished(running.swap_remove(at % running.len())));
                 played += 1;
             }
             for action in actions {
                 match action {
-                    Action::Open(_) => open += 1,
-                    Action::Close(_) => open -= 1,
+                    Action::Open(_) => {}
+                    Action::Close(_) => inside -= 1,
                     Action::Start { entry, .. } => running.push(entry.exchange.session),
                 }
-                prop_assert!(open <= most, "{open} sessions, production had {most}");
             }
         }
         prop_assert_eq!(played, all.len());
