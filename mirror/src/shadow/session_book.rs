@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 
 pub use self::plan::Plan;
-use self::plan::{Executed, OpenTransaction};
+use self::{plan::OpenTransaction, portals::Portals};
 use super::{
     entry::Entry,
     prologue::{Prologue, Settled},
@@ -21,6 +21,7 @@ use super::{
 use crate::capture::exchange::SessionInfo;
 
 mod plan;
+mod portals;
 
 /// What is kept of a session's open transaction, and of all of them while a cut is made. An arm can't take
 /// over a session in a longer one.
@@ -35,7 +36,7 @@ pub struct SessionBook {
     /// The session.
     pub info: Arc<SessionInfo>,
     prepared: HashMap<Bytes, Analysed>,
-    portals: HashMap<Bytes, Vec<Executed>>,
+    portals: Portals,
     sql_prepared: HashMap<Arc<str>, Arc<Statement>>,
     transaction: OpenTransaction,
     prologue: Prologue,
@@ -67,7 +68,7 @@ impl SessionBook {
         Self {
             info,
             prepared: HashMap::new(),
-            portals: HashMap::new(),
+            portals: Portals::default(),
             sql_prepared: HashMap::new(),
             transaction: OpenTransaction::default(),
             prologue: Prologue::default(),

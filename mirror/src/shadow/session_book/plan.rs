@@ -10,7 +10,7 @@ use super::SessionBook;
 use crate::{
     capture::exchange::Exchange,
     shadow::{
-        entry::{Answer, PlannedStatement, Skip},
+        entry::{PlannedStatement, Skip},
         prologue::{Change, Settled, State, Unnamed},
         statement::{
             catalog::{self, Analysed, Catalog},
@@ -55,8 +55,6 @@ pub(super) struct OpenTransaction {
 #[derive(Debug, Clone)]
 pub(super) struct Executed {
     statement: Arc<Statement>,
-    /// As its statement's, or less definite where no more than some of the rows are asked for.
-    answer: Answer,
     touches: Footprint,
     /// The variable that it sets, where it is one that is known.
     sets: Option<Variable>,
@@ -64,14 +62,12 @@ pub(super) struct Executed {
 
 impl Executed {
     fn unknown() -> Self {
-        let statement = Arc::new(Statement::unknown());
-        Self { answer: statement.answer, statement, touches: Footprint::Anything, sets: None }
+        Self { statement: Arc::new(Statement::unknown()), touches: Footprint::Anything, sets: None }
     }
 
     fn of(statement: &Arc<Statement>, literals: &[Option<KeyValue>], values: Option<&[u8]>) -> Self {
         Self {
             statement: Arc::clone(statement),
-            answer: statement.answer,
             touches: catalog::footprint(statement, literals, values),
             sets: catalog::variable(statement, literals, values),
         }
@@ -100,7 +96,7 @@ impl SessionBook {
                 Request::Query(sql) => {
                     settled.unnamed = Unnamed::Gone;
                     for executed in Executed::all(&catalog.analyse(sql), None) {
-                        self.execute(&executed, &mut plan, &mut changes);
+                        self.execute(&executed, false, &mut plan, &mut changes);
                     }
                 }
                 Request::Parse { statement, sql } => {
@@ -122,19 +118,17 @@ impl SessionBook {
                         }
                     }
                     let bound = self.bind(statement, values);
-                    self.portals.insert(Bytes::copy_from_slice(portal), bound);
+                    self.portals.insert(portal, bound);
                 }
                 // Without its Bind it is a cursor that SQL declared, perhaps.
-                Request::Execute { portal, limited } => match self.portals.get(portal).cloned() {
-                    Some(mut bound) => {
-                        for executed in bound.iter_mut().filter(|_| limited) {
-                            executed.answer = executed.answer.of_some();
-                        }
+                Request::Execute { portal, limited } => match self.portals.take(portal) {
+                    Some(bound) => {
                         for executed in &bound {
-                            self.execute(executed, &mut plan, &mut changes);
+                            self.execute(executed, limited, &mut plan, &mut changes);
                         }
+                        self.portals.insert(portal, bound);
                     }
-                    None => self.execute(&Executed::unknown(), &mut plan, &mut changes),
+                    None => self.unknown(&mut plan, &mut changes),
                 },
                 Request::CloseStatement(name) => {
                     self.prepared.remove(name);
@@ -146,9 +140,9 @@ impl SessionBook {
                     }
                 }
                 Request::ClosePortal(name) => {
-                    self.portals.remove(name);
+                    self.portals.take(name);
                 }
-                Request::FunctionCall => self.execute(&Executed::unknown(), &mut plan, &mut changes),
+                Request::FunctionCall => self.unknown(&mut plan, &mut changes),
                 Request::Other => {}
             }
         }
@@ -167,19 +161,24 @@ impl SessionBook {
         vec![by_sql.map_or_else(Executed::unknown, |inner| Executed::of(inner, &[], Some(values)))]
     }
 
-    /// Plans one statement. EXECUTE is to the session what it executes.
-    fn execute(&mut self, executed: &Executed, plan: &mut Plan, changes: &mut bool) {
+    /// Plans one statement, of whose answer a part may be all that is asked for. EXECUTE is to the session what it
+    /// executes.
+    fn execute(&mut self, executed: &Executed, limited: bool, plan: &mut Plan, changes: &mut bool) {
         plan.touches.merge(&executed.touches);
         let inner = match &executed.statement.kind {
             Kind::ExecutePrepared(name) => self.sql_prepared.get(name).map(|inner| Executed::of(inner, &[], None)),
             _ => None,
         };
-        self.step(inner.as_ref().unwrap_or(executed), plan, changes);
+        self.step(inner.as_ref().unwrap_or(executed), limited, plan, changes);
+    }
+
+    fn unknown(&mut self, plan: &mut Plan, changes: &mut bool) {
+        self.execute(&Executed::unknown(), false, plan, changes);
     }
 
     /// One statement's effect on the transaction and the session.
-    fn step(&mut self, executed: &Executed, plan: &mut Plan, changes: &mut bool) {
-        let Executed { statement, answer, touches, sets } = executed;
+    fn step(&mut self, executed: &Executed, limited: bool, plan: &mut Plan, changes: &mut bool) {
+        let Executed { statement, touches, sets, .. } = executed;
         let publishes = &mut plan.publishes;
         let (mut class, mut writes, mut changed) = (statement.class, statement.writes, statement.changes);
         match &statement.kind {
@@ -201,8 +200,9 @@ impl SessionBook {
             _ => self.touched(statement, touches, publishes),
         }
         self.take_away(&statement.kind);
-        let (fingerprint, answer) = (statement.fingerprint, *answer);
-        plan.statements.push(PlannedStatement { class, fingerprint, answer });
+        // Which rows come first, nobody says.
+        let answer = if limited { statement.answer.of_some() } else { statement.answer };
+        plan.statements.push(PlannedStatement { class, fingerprint: statement.fingerprint, answer });
         plan.writes |= writes;
         *changes |= changed;
         plan.skip = plan.skip.or(statement.skip.map(|reason| Skip { reason, changes: false }));

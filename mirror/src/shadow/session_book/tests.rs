@@ -169,11 +169,18 @@ fn the_statements_of_a_request_are_planned_in_order() {
 fn a_plan_picks_the_rows_of_a_portal_that_is_read_in_part() {
     let mut session = Session::new();
     session.begin([parse("s", "select a from t"), encode::SYNC.to_vec()].concat());
-    let bind = message(b'B', b"\0s\0\0\0\0\0\0\0");
-    for (rows, answer) in [(0_u32, Answer::Definite), (50, Answer::Picked)] {
+    session.query("prepare by_sql as select a from t", Idle);
+    session.begin([parse("e", "execute by_sql"), encode::SYNC.to_vec()].concat());
+    for (statement, rows, answer) in [
+        ("s", 0_u32, Answer::Definite),
+        ("s", 50, Answer::Picked),
+        ("e", 0, Answer::Definite),
+        ("e", 50, Answer::Picked),
+    ] {
+        let bind = message(b'B', format!("\0{statement}\0\0\0\0\0\0\0").as_bytes());
         let execute = message(b'E', &[&b"\0"[..], &rows.to_be_bytes()].concat());
-        let entry = session.begin([bind.clone(), execute, encode::SYNC.to_vec()].concat());
-        assert_eq!(entry.statements[0].answer, answer, "{rows}");
+        let entry = session.begin([bind, execute, encode::SYNC.to_vec()].concat());
+        assert_eq!(entry.statements[0].answer, answer, "{statement} {rows}");
     }
 }
 
@@ -346,5 +353,5 @@ fn portals_are_forgotten_with_their_transaction() {
     let entry = session.begin(request);
     assert_eq!(session.book.portals.len(), 1);
     session.end(&entry, Idle, false);
-    assert!(session.book.portals.is_empty());
+    assert_eq!(session.book.portals.len(), 0);
 }

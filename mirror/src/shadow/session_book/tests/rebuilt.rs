@@ -273,3 +273,19 @@ fn a_setting_made_by_a_named_statement_can_not_be_made_again_without_it() {
         assert!(session.bound());
     }
 }
+
+/// asyncpg describes what it prepares with a Flush, and says what comes next behind it.
+#[test]
+fn what_changes_nothing_is_not_asked_again_beside_what_does() {
+    let (described, flush) = (message(b'D', b"Ss1\0"), message(b'H', b""));
+    let set = encode::query("set search_path = x");
+    let mut session = Session::new();
+    session.request(&[parse("s1", "select 1"), described, flush.clone(), set.clone()], Idle, false);
+    session.request(&[close("s1"), sync()], Idle, false);
+    session.request(&[parse("", "select 2"), message(b'D', b"S\0"), flush, set.clone()], Idle, false);
+    let seed = session.book.cut(1000, 1000);
+    assert!(!seed.bound);
+    for request in seed.prologue {
+        assert_eq!(request, set, "what it was sent with may fail, and the rest be skipped for it");
+    }
+}
