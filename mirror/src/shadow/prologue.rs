@@ -12,7 +12,7 @@ use crate::{
     capture::exchange::Outcome,
     wire::{
         encode, frame,
-        frontend::{self, Request},
+        frontend::{self, Request, tag},
     },
 };
 
@@ -171,18 +171,19 @@ impl Prologue {
     }
 
     /// A request as it is played again: with the Parse that it borrowed, and without those that are steps of their own.
+    /// What changes nothing is left out: it may fail where its statement is gone, and the rest be skipped for it.
     fn again(&self, request: &Bytes, settled: &Settled, lent: Option<Bytes>) -> Bytes {
         let own = |name: &[u8]| {
             let made = settled.statements.iter().any(|c| matches!(c, Change::Prepare { name: n, .. } if n == name));
             made && self.steps.iter().any(|step| matches!(step, Step::Prepare { name: n, .. } if n == name))
         };
-        if lent.is_none() && settled.statements.is_empty() {
-            return request.clone();
-        }
+        let binds = frame::messages(request).any(|message| message.tag == tag::BIND);
         let mut again = lent.map_or_else(Vec::new, Vec::from);
         for message in frame::messages(request) {
             match frontend::request(message.tag, message.payload) {
                 Request::Parse { statement: name, .. } | Request::CloseStatement(name) if own(name) => {}
+                Request::Parse { statement, .. } if statement.is_empty() && !binds => {}
+                _ if matches!(message.tag, tag::DESCRIBE | tag::FLUSH) => {}
                 _ => again.extend(message.bytes),
             }
         }

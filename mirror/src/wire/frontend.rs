@@ -10,6 +10,8 @@ pub mod tag {
     pub const BIND: u8 = b'B';
     /// Execute a portal.
     pub const EXECUTE: u8 = b'E';
+    /// Asks what a statement or a portal takes and gives.
+    pub const DESCRIBE: u8 = b'D';
     /// Close a statement or portal.
     pub const CLOSE: u8 = b'C';
     /// End of an extended-protocol exchange.
