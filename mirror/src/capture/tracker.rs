@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use self::spare_ready::SpareReady;
+use self::{rest::Rest, spare_ready::SpareReady};
 use super::{
     copy_in::CopyIn,
     digest::RowDigest,
@@ -31,6 +31,7 @@ use crate::wire::{
 };
 
 mod copying;
+mod rest;
 mod spare_ready;
 
 /// Payload bytes that are kept of a message whose contents matter.
@@ -112,12 +113,13 @@ struct Building {
     failed: bool,
     /// It asks for something, and does not only say Sync.
     asks: bool,
+    rest: Rest,
 }
 
 impl Building {
     fn at(begun_ns: u64) -> Self {
         let (request, copy) = (Growing::default(), CopyIn::default());
-        Self { begun_ns, request, whole_bytes: 0, copy, failed: false, asks: false }
+        Self { begun_ns, request, whole_bytes: 0, copy, failed: false, asks: false, rest: Rest::default() }
     }
 }
 
@@ -201,7 +203,8 @@ impl Tracker {
 
     /// Nothing is being asked or answered: the next client byte begins an exchange.
     pub fn is_idle(&self) -> bool {
-        self.logged_in && self.building.is_none() && self.awaiting.is_empty() && self.client.at_boundary()
+        let rests = self.building.as_ref().is_none_or(|building| building.rest.is_here());
+        self.logged_in && rests && self.awaiting.is_empty() && self.client.at_boundary()
     }
 
     /// The server has not said anything yet that is a message.
@@ -222,7 +225,8 @@ impl Tracker {
     /// Exchanges whose request is complete or under way and whose answer is not.
     pub fn in_flight(&self) -> usize {
         // A message that has begun counts: what it begins may run before the next look.
-        self.awaiting.len() + usize::from(self.building.is_some() || (self.logged_in && !self.client.at_boundary()))
+        let building = self.building.as_ref().is_some_and(|building| !building.rest.is_here());
+        self.awaiting.len() + usize::from(building || (self.logged_in && !self.client.at_boundary()))
     }
 
     /// Requests that are complete and whose answer is not.
@@ -254,11 +258,16 @@ impl Tracker {
                 continue;
             }
             let building = self.building.get_or_insert_with(|| Building::at(now_ns));
+            if piece.first && building.rest.is_here() {
+                // Nobody waited for what came before.
+                building.begun_ns = now_ns;
+            }
             if self.keep == Keep::Requests {
                 append(&mut building.request, &piece, self.room_bytes);
             }
             if piece.last {
                 building.copy.sent(piece.tag);
+                building.rest.sent(piece.tag);
                 building.asks |= !matches!(piece.tag, f::SYNC | f::FLUSH);
                 building.whole_bytes = building.request.len();
                 match piece.tag {
@@ -309,6 +318,9 @@ impl Tracker {
         while let Some(piece) = next(&mut self.server, chunk, &mut rest)? {
             self.server_has_spoken = true;
             self.spare.said(piece.tag);
+            if let Some(building) = self.building.as_mut().filter(|_| self.awaiting.is_empty()) {
+                building.rest.answered(piece.tag);
+            }
             match piece.tag {
                 b::DATA_ROW | b::COPY_DATA | b::FUNCTION_RESULT if self.keep != Keep::Boundaries => {
                     self.rows.piece(piece.payload, piece.first, piece.last);

@@ -491,3 +491,28 @@ fn a_copy_that_fails_before_its_first_sync_is_read_is_answered_twice() {
     let ends = steps(never).into_iter().filter(|step| step.starts_with("ended")).count();
     assert_eq!(ends, 4);
 }
+
+#[test]
+fn a_session_that_has_prepared_with_a_flush_rests_and_its_exchange_begins_when_it_goes_on() {
+    let parse = message(b'P', b"s\0select 1\0\0\0");
+    let (describe, flush) = (message(b'D', b"Ss\0"), message(b'H', b""));
+    let mut tracker = Tracker::new(SessionId(1), Keep::Requests);
+    let mut steps = Vec::new();
+    tracker.server(&ready(b'I'), 0, &mut steps).unwrap();
+    tracker.client(&[parse, describe.clone(), flush.clone()].concat(), 10, &mut steps).unwrap();
+    assert!(!tracker.is_idle(), "it has not been answered");
+    tracker.server(&[message(b'1', b""), message(b't', &[0, 0]), message(b'n', b"")].concat(), 20, &mut steps).unwrap();
+    assert_eq!((tracker.is_idle(), tracker.in_flight()), (true, 0));
+    let run = [message(b'B', b"\0s\0\0\0\0\0\0\0"), message(b'E', &[0; 5])].concat();
+    tracker.client(&[run, flush.clone()].concat(), 5000, &mut steps).unwrap();
+    tracker.server(&[message(b'2', b""), message(b'C', b"SELECT 1\0")].concat(), 5010, &mut steps).unwrap();
+    assert_eq!((tracker.is_idle(), tracker.in_flight()), (false, 1), "what it has executed may be committed");
+    tracker.client(&message(b'S', b""), 5020, &mut steps).unwrap();
+    tracker.server(&ready(b'I'), 5030, &mut steps).unwrap();
+    let Some(Step::Ended(exchange)) = steps.last() else { panic!("{steps:?}") };
+    assert_eq!((exchange.begun_ns, exchange.outcome.get().unwrap().served_from_ns), (5000, 5000));
+    // One that failed is under way until its Sync.
+    tracker.client(&[describe, flush].concat(), 6000, &mut steps).unwrap();
+    tracker.server(&message(b'E', b"C26000\0\0"), 6010, &mut steps).unwrap();
+    assert!(!tracker.is_idle());
+}
