@@ -207,7 +207,7 @@ impl Mirror {
                 }
             })?);
         }
-        if settings.client_tls.is_some() {
+        if settings.client_tls.is_some() || settings.worker_tls.is_some() {
             let (ingest, production) = (Arc::clone(&ingest), Arc::clone(&production));
             other_threads.push(thread::Builder::new().name("certificates".to_owned()).spawn(move || {
                 while !ingest.stop.load(Ordering::Relaxed) {
@@ -449,12 +449,17 @@ impl Mirror {
     }
 }
 
-/// Looks whether the certificate for clients has changed.
+/// Looks whether certificates, keys or authorities have changed.
 fn renew(production: &Production) {
-    match production.client_tls.as_ref().map(ClientTls::renew) {
+    match production.client_tls.as_ref().map(|tls| tls.shown.renew()) {
         None | Some(Ok(false)) => {}
         Some(Ok(true)) => tracing::info!("clients are shown the new certificate from now on"),
         Some(Err(error)) => tracing::error!(%error, "the new certificate can't be used; clients are shown the old one"),
+    }
+    match production.worker.renew() {
+        Ok(false) => {}
+        Ok(true) => tracing::info!("what is new for TLS to the worker is used from now on"),
+        Err(error) => tracing::error!(%error, "what is new for TLS to the worker can't be used; the old goes on"),
     }
 }
 

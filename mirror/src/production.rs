@@ -10,6 +10,7 @@ pub mod listener;
 pub mod login;
 pub mod per_thread;
 pub mod relay;
+pub mod renewed;
 pub mod run_queue;
 pub mod session;
 pub mod tap;

@@ -1,13 +1,11 @@
-//! The certificate that clients are shown. It is read again when its files change, so that it can be
-//! renewed while clients are connected; a new one that can't be used leaves the old one in its place.
+//! The certificate that clients are shown, and whose they must show. Both are renewed while clients are connected.
 //!
 //! Private keys are neither logged nor shown.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
-    time::SystemTime,
+    sync::Arc,
 };
 
 use rustls::{
@@ -18,6 +16,7 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
+use super::renewed::Renewed;
 use crate::wire::startup::PROTOCOL_NAME;
 
 /// Where a side's certificate is, and whom it trusts.
@@ -79,46 +78,19 @@ pub struct Shown {
 /// TLS for clients.
 #[derive(Debug)]
 pub struct ClientTls {
-    files: ClientTlsFiles,
     /// Clients must use it.
     pub is_required: bool,
-    // Held for a clone of the pointer alone.
-    shown: RwLock<Arc<Shown>>,
-    seen: Mutex<Vec<Option<(SystemTime, u64)>>>,
+    /// What they are shown.
+    pub shown: Renewed<Shown>,
 }
 
 impl ClientTls {
     /// Reads the certificate.
     pub fn read(files: ClientTlsFiles) -> Result<Self, CertificateError> {
-        let seen = stamps(&files);
-        let shown = RwLock::new(Arc::new(load(&files)?));
-        Ok(Self { is_required: files.is_required, files, shown, seen: Mutex::new(seen) })
+        let paths = [Some(&files.certificate), Some(&files.key), files.authorities.as_ref()];
+        let paths = paths.into_iter().flatten().cloned().collect();
+        Ok(Self { is_required: files.is_required, shown: Renewed::read(paths, move || load(&files))? })
     }
-
-    /// What clients are shown now.
-    pub fn shown(&self) -> Arc<Shown> {
-        Arc::clone(&self.shown.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Reads the files again when they have changed. Whether there is another certificate; why not.
-    pub fn renew(&self) -> Result<bool, CertificateError> {
-        let now = stamps(&self.files);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if *seen == now {
-            return Ok(false);
-        }
-        *seen = now;
-        let shown = Arc::new(load(&self.files)?);
-        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = shown;
-        Ok(true)
-    }
-}
-
-/// When the files were changed, and how long they are.
-fn stamps(files: &ClientTlsFiles) -> Vec<Option<(SystemTime, u64)>> {
-    let paths = [Some(&files.certificate), Some(&files.key), files.authorities.as_ref()];
-    let stamp = |path: &PathBuf| fs::metadata(path).and_then(|m| Ok((m.modified()?, m.len()))).ok();
-    paths.into_iter().flatten().map(stamp).collect()
 }
 
 fn load(files: &ClientTlsFiles) -> Result<Shown, CertificateError> {

@@ -73,7 +73,7 @@ pub enum GreetError {
 
 /// Listens to a client until it has said what it wants. `None`: it went away. Whoever calls sets the limit.
 pub async fn greet(stream: Stream, tls: Option<&ClientTls>) -> Result<Option<Greeted>, GreetError> {
-    let shown = tls.map(ClientTls::shown);
+    let shown = tls.map(|tls| tls.shown.current());
     let mut asked = Asked::default();
     let mut start = [0; 4];
     // The first four bytes are read from the stream itself: they tell whether it is TLS.

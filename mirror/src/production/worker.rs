@@ -11,7 +11,10 @@ use rustls::{
 use tokio::time::timeout;
 use understudy_crds::mirror_config::SslMode;
 
-use super::client_tls::{CertificateError, authorities, certificates};
+use super::{
+    client_tls::{CertificateError, authorities, certificates},
+    renewed::Renewed,
+};
 use crate::{
     connection::Connection,
     stream::{Address, Stream},
@@ -35,7 +38,16 @@ pub struct WorkerTlsFiles {
 pub struct Worker {
     /// Where it is.
     pub address: Address,
-    tls: Option<(TlsClient, SslMode)>,
+    tls: Option<WorkerTls>,
+}
+
+/// How it is spoken to over TLS.
+#[derive(Debug, Clone)]
+struct WorkerTls {
+    config: Arc<Renewed<ClientConfig>>,
+    /// The name that its certificate must have.
+    name: ServerName<'static>,
+    mode: SslMode,
 }
 
 impl From<Address> for Worker {
@@ -56,17 +68,28 @@ impl Worker {
         // What is no name is not compared with one: verify-full fails then.
         let nobody = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::from([0, 0, 0, 0])));
         let name = ServerName::try_from(host.clone()).unwrap_or(nobody);
-        let client = TlsClient { config: Arc::new(config(mode, files)?), name };
-        Ok(Self { address, tls: Some((client, mode)) })
+        let identity = files.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
+        let paths = files.authorities.iter().chain(identity).cloned().collect();
+        let files = files.clone();
+        let config = Arc::new(Renewed::read(paths, move || config(mode, &files))?);
+        Ok(Self { address, tls: Some(WorkerTls { config, name, mode }) })
+    }
+
+    /// Reads our certificate and the authorities again when they have changed. Whether they have; why they can't be used.
+    pub fn renew(&self) -> Result<bool, CertificateError> {
+        self.tls.as_ref().map_or(Ok(false), |tls| tls.config.renew())
     }
 
     /// Connects, TLS included, or fails within `limit`.
     pub async fn connect(&self, limit: Duration) -> Result<Connection, TlsError> {
         let connecting = async {
             let stream = Stream::connect(&self.address, limit).await?;
-            let Some((client, mode)) = &self.tls else { return Ok(Connection::Plain(stream)) };
+            let Some(WorkerTls { config, name, mode }) = &self.tls else { return Ok(Connection::Plain(stream)) };
             match (is_offered(&stream).await?, mode) {
-                (true, _) => Ok(Connection::Tls(Box::new(TlsStream::agree(stream, client).await?))),
+                (true, _) => {
+                    let client = TlsClient { config: config.current(), name: name.clone() };
+                    Ok(Connection::Tls(Box::new(TlsStream::agree(stream, &client).await?)))
+                }
                 (false, SslMode::Prefer) => Ok(Connection::Plain(stream)),
                 (false, _) => Err(TlsError::NotOffered),
             }

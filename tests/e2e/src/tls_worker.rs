@@ -56,6 +56,22 @@ impl TlsWorker {
         worker
     }
 
+    /// Holds clients that must show a certificate to this authority, and waits until it does.
+    pub async fn trust(&self, authority: &str) {
+        let path = self.server.data_dir().join("ca.crt");
+        fs::copy(authority, &path).expect("a copy");
+        server_account().take(&path).expect("the server's own");
+        let client = self.server.connect().await;
+        for statement in ["ALTER SYSTEM SET ssl_ca_file = 'ca.crt'", "SELECT pg_reload_conf()"] {
+            client.batch_execute(statement).await.expect(statement);
+        }
+        wait_until("it has an authority", || async {
+            let set = self.server.connect().await.query_one("SHOW ssl_ca_file", &[]).await.expect("a setting");
+            set.get::<_, String>(0) == "ca.crt"
+        })
+        .await;
+    }
+
     /// Where it is.
     pub fn address(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.server.port()).into()

@@ -1,5 +1,5 @@
-//! Certificates at the mirror's side for clients: renewed ones that it shows, and those of clients that it takes and
-//! refuses, whoever signed them and until when.
+//! Certificates at both of the mirror's sides: renewed ones that it shows, and those of others that it takes and refuses,
+//! whoever signed them and until when.
 
 #![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
 
@@ -106,4 +106,34 @@ async fn authorities_that_were_replaced_are_trusted_no_more_and_broken_ones_repl
     wait_until("the successor is trusted", || async { worker.psql(mirror.through, &new).await.is_ok() }).await;
     let refused = worker.psql(mirror.through, &old).await.expect_err("a certificate that nobody vouches for any more");
     assert!(refused.contains(STRANGER), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_worker_is_shown_and_whom_it_must_come_from_are_renewed_and_broken_ones_are_not_used() {
+    const HELD: &str = "local all all trust\nhostssl all all 127.0.0.1/32 trust clientcert=verify-ca\n";
+    let (papers, strangers) = (Papers::new(), Papers::new());
+    let (certificate, key) = (papers.path("worker.crt"), papers.path("worker.key"));
+    let worker = TlsWorker::start(&certificate, &key, HELD, "CREATE ROLE ann LOGIN").await;
+    worker.trust(&papers.path("ca.crt")).await;
+    let (own, own_key, trusted) = (papers.path("own.crt"), papers.path("own.key"), papers.path("trusted.crt"));
+    let show = |name: &str| {
+        replace(&papers.path(&format!("{name}.key")), &own_key);
+        replace(&papers.path(&format!("{name}.crt")), &own);
+    };
+    show("late");
+    replace(&papers.path("ca.crt"), &trusted);
+    let tls = format!("mode: verify-ca, authorities: {trusted}, certificate: {own}, key: {own_key}");
+    let mirror = worker.mirror(&format!("workerTls: {{ {tls} }}\n")).await;
+    let session = || async { worker.psql(mirror.through, "sslmode=disable").await };
+    assert!(session().await.is_err(), "its certificate has expired");
+    show("ann");
+    wait_until("the new one is shown", || async { session().await == Ok("t".to_owned()) }).await;
+
+    fs::write(&trusted, "no certificate\n").expect("a broken file");
+    wait_until("it is noticed", || async { mirror.running.transcript().contains("the old goes on") }).await;
+    session().await.expect("a session");
+    replace(&strangers.path("ca.crt"), &trusted);
+    wait_until("the worker is a stranger", || async { session().await.is_err() }).await;
+    replace(&papers.path("ca.crt"), &trusted);
+    wait_until("it is none any more", || async { session().await.is_ok() }).await;
 }
