@@ -5,6 +5,7 @@ use std::{
     future::poll_fn,
     io::{self, Read as _},
     net::Shutdown,
+    os::fd::{AsFd, BorrowedFd},
     path::PathBuf,
     str::FromStr,
     task::{Context, Poll},
@@ -202,6 +203,15 @@ impl Stream {
                 }
                 other => return other,
             }
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio::{
     task::JoinSet,
 };
 use understudy_e2e::wire::query;
+use understudy_mirror::open_files;
 
 use crate::{floors::Check, target::Target};
 
@@ -78,7 +79,8 @@ pub async fn measure(sessions: usize) -> Figures {
 
 /// Lets this process, and what it starts, have open files for so many sessions, or for as many as may be.
 fn allowed(sessions: usize) -> usize {
-    let files = sessions as u64 * ENDS + OTHERS;
+    // A sixteenth is kept from the arm.
+    let files = (sessions as u64 * ENDS + OTHERS) * 17 / 16;
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let wanted = Rlimit { current: Some(files), maximum: Some(maximum.unwrap_or(files).max(files)) };
     if setrlimit(Resource::Nofile, wanted).is_ok() {
@@ -86,7 +88,7 @@ fn allowed(sessions: usize) -> usize {
     }
     let files = maximum.unwrap_or(files);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("one's own limit");
-    let fewer = usize::try_from(files.saturating_sub(OTHERS) / ENDS).unwrap_or(sessions);
+    let fewer = usize::try_from(open_files::sessions(files.saturating_sub(OTHERS), 1)).unwrap_or(sessions);
     println!("only {fewer} idle sessions instead of {sessions}: no more than {files} open files are allowed here");
     fewer
 }

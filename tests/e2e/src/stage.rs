@@ -4,7 +4,7 @@
 use std::{fs, net::SocketAddr, time::Duration};
 
 use rustix::{
-    process::{Pid, Signal},
+    process::{Pid, Resource, Rlimit, Signal, prlimit},
     thread::{CpuSet, sched_setaffinity},
 };
 use tokio::time::{Instant, sleep};
@@ -205,6 +205,12 @@ impl Stage {
             // A thread may have ended.
             let _ = sched_setaffinity(thread, processors);
         }
+    }
+
+    /// The mirror may have no more than so many files open from now on.
+    pub fn limit_files(&self, files: u64) {
+        let pid = Pid::from_raw(self.pid.cast_signed());
+        prlimit(pid, Resource::Nofile, Rlimit { current: Some(files), maximum: Some(files) }).expect("its limit");
     }
 
     /// Files and sockets that the mirror has open.

@@ -20,6 +20,7 @@ mod late_answers;
 mod late_sessions;
 mod log_disk;
 mod malformed;
+mod out_of_files;
 mod papers;
 mod pgbench;
 mod promotion;

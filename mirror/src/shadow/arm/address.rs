@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::{
     connection::Connection,
+    open_files,
     stream::{Address, Stream},
     tls::{TlsClient, TlsError, TlsStream},
 };
@@ -44,6 +45,7 @@ impl ArmAddress {
     pub async fn connect(&self, limit: Duration) -> Result<Connection, TlsError> {
         let opening = async {
             let stream = Stream::connect(&self.address, limit).await?;
+            open_files::spare(&stream)?;
             Ok(match &self.tls {
                 None => Connection::Plain(stream),
                 Some(client) => Connection::Tls(Box::new(TlsStream::open(stream, client).await?)),
