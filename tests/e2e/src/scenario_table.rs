@@ -237,6 +237,17 @@ pub fn copies() -> Vec<Scenario> {
             Terminate,
         ),
         session("COPY in that ends in the middle of a message", &[begin, vec![b'd', 0, 0, 0, 99, b'7']], HalfClose),
+        session(
+            "COPY out that fails in the middle",
+            &[
+                query("COPY (SELECT 1 / (50000 - i) FROM generate_series(1, 60000) i) TO STDOUT"),
+                query("SELECT 1"),
+                parse("", "COPY (SELECT 1 / (500 - i) FROM generate_series(1, 600) i) TO STDOUT"),
+                [bind("", ""), fetch("", 0), sync()].concat(),
+                query("SELECT 1"),
+            ],
+            Terminate,
+        ),
         session("five hundred statements, each with its Sync", &[each_synced.collect()], Terminate),
         session(
             "a pipeline, an error in it, and one more",

@@ -301,3 +301,39 @@ fn a_password_is_not_shown_in_a_text() {
         }
     }
 }
+
+/// What runs out of stack ends the process, and production's sessions with it.
+#[test]
+fn however_deep_a_statement_is_whoever_reads_it_does_not_run_out_of_stack() {
+    let nested = |open: &str, close: &str| -> Vec<String> {
+        let pair = open.len() + close.len();
+        // Up to what is read at all, and far beyond.
+        [MOST_SKELETON_BYTES / pair / 2, (MOST_SKELETON_BYTES - 16) / pair, 60_000]
+            .map(|depth| format!("select {}1{}", open.repeat(depth), close.repeat(depth)))
+            .to_vec()
+    };
+    let ways = [
+        ("1+", ""),
+        ("a+", ""),
+        ("- ", ""),
+        ("not ", ""),
+        ("", "::int"),
+        ("(", ")"),
+        ("(select ", ")"),
+        ("a(", ")"),
+        ("array[", "]"),
+        ("case when a then ", " end"),
+        ("", " union all select a"),
+        ("", " join t on true"),
+        ("", " or (a and b)"),
+    ];
+    let texts: Vec<String> = ways.into_iter().flat_map(|(open, close)| nested(open, close)).collect();
+    // As much as the thread has that reads production's.
+    let reader = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
+        for text in texts {
+            let analysed = Catalog::default().analyse(text.as_bytes());
+            assert!(!analysed.template.statements.is_empty(), "{}", &text[..40]);
+        }
+    });
+    reader.unwrap().join().unwrap();
+}
