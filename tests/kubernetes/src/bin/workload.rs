@@ -36,8 +36,9 @@ struct Arguments {
 enum Command {
     /// Makes the tables, if they are not there.
     Setup {
-        /// Rows of the table that is read.
-        #[arg(long, default_value_t = 100_000)]
+        /// Rows of the table that is read. So many that an index shows, and so few that all workers and arms of a test
+        /// have room on two processors.
+        #[arg(long, env = "WORKLOAD_ROWS", default_value_t = 40_000)]
         rows: i32,
     },
     /// Reads and writes until it is killed.
