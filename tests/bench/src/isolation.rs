@@ -1,5 +1,5 @@
 //! Production's latency at half of what it can do, and how much it can do, while something ails an arm or the log:
-//! each held against the same beside a healthy arm in the same round.
+//! each held against the same beside a healthy arm, right before or right behind it.
 //!
 //! A flood of large results is production's own. The worker makes them and clients take them whatever the arms do;
 //! what an arm can add is that it makes them again, and that the mirror reads that. So it is held against the same
@@ -19,16 +19,33 @@ use crate::{
     trouble::{CLIENTS, Situation, Ward},
 };
 
-/// One situation: a figure for each round.
+/// One situation, and what it is held against: a figure for each round, got one right after the other.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Row {
     /// Which.
     pub situation: Situation,
+    /// What it is held against.
+    pub against: Situation,
     /// 99th percentile of production's latency at the rate, µs.
-    pub p99_us: Vec<f64>,
+    pub p99_us: Pair,
     /// Transactions a second, when as many are asked for as can be.
-    pub tps: Vec<f64>,
+    pub tps: Pair,
+}
+
+/// The same figure in both situations.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Pair {
+    /// In the one that is judged.
+    pub of: Vec<f64>,
+    /// In the one that it is held against.
+    pub to: Vec<f64>,
+}
+
+impl Pair {
+    fn ratio(&self) -> f64 {
+        median_ratio(&self.of, &self.to)
+    }
 }
 
 /// What was measured.
@@ -49,16 +66,24 @@ pub async fn measure(place: &mut Place, rounds: usize, seconds: u64) -> Figures 
     drop(target);
     let rate = saturated.tps / 2.0;
     let mut ward = Ward::open(place, rate, seconds).await;
-    let row = |situation| Row { situation, p99_us: Vec::new(), tps: Vec::new() };
-    let mut rows: Vec<Row> = ward.situations().map(row).collect();
-    // A 99th percentile needs more of it than a mean.
-    let rounds = rounds + 1;
+    let row = |situation: Situation| {
+        Some(Row { situation, against: situation.against()?, p99_us: Pair::default(), tps: Pair::default() })
+    };
+    let mut rows: Vec<Row> = ward.situations().filter_map(row).collect();
     println!("what ails an arm: {rounds} rounds of {} situations, at {rate:.0} transactions a second", rows.len());
     for round in 1..=rounds {
         for n in order(rows.len(), round) {
-            let Some(row) = rows.get_mut(n) else { continue };
-            row.p99_us.push(ward.p99_us(row.situation).await);
-            row.tps.push(ward.tps(row.situation).await);
+            let Some(Row { situation, against, p99_us, tps }) = rows.get_mut(n) else { continue };
+            // Side by side: a machine that is shared is another one a minute later.
+            for turn in order(2, round) {
+                let (situation, figures) =
+                    if turn == 0 { (*situation, &mut p99_us.of) } else { (*against, &mut p99_us.to) };
+                figures.push(ward.p99_us(situation).await);
+            }
+            for turn in order(2, round) {
+                let (situation, figures) = if turn == 0 { (*situation, &mut tps.of) } else { (*against, &mut tps.to) };
+                figures.push(ward.tps(situation).await);
+            }
         }
     }
     ward.close().await;
@@ -68,55 +93,52 @@ pub async fn measure(place: &mut Place, rounds: usize, seconds: u64) -> Figures 
 }
 
 fn print(figures: &Figures) {
-    println!("\n  {:<32} {:>8} {:>10} {:>10} {:>10}", "production beside", "p99, µs", "÷ healthy", "tps", "÷ healthy");
-    for row in &figures.rows {
-        let (p99, tps) = ratios(row, &figures.rows).unwrap_or((1.0, 1.0));
+    println!(
+        "\n  {:<24} {:<16} {:>8} {:>8} {:>10} {:>10}",
+        "production beside", "÷ beside", "p99, µs", "÷", "tps", "÷"
+    );
+    for Row { situation, against, p99_us, tps } in &figures.rows {
         println!(
-            "  {:<32} {:>8.0} {p99:>10.3} {:>10.0} {tps:>10.3}",
-            row.situation.name(),
-            median(row.p99_us.clone()),
-            median(row.tps.clone())
+            "  {:<24} {:<16} {:>8.0} {:>8.3} {:>10.0} {:>10.3}",
+            situation.name(),
+            against.name(),
+            median(p99_us.of.clone()),
+            p99_us.ratio(),
+            median(tps.of.clone()),
+            tps.ratio()
         );
     }
-}
-
-/// A situation's latency and throughput as parts of those that it is held against.
-fn ratios(row: &Row, rows: &[Row]) -> Option<(f64, f64)> {
-    let against = row.situation.against()?;
-    let against = rows.iter().find(|row| row.situation == against)?;
-    Some((median_ratio(&row.p99_us, &against.p99_us), median_ratio(&row.tps, &against.tps)))
 }
 
 /// The floors, and the aim.
 pub fn checks(figures: &Figures) -> Vec<Check> {
     let of = |row: &Row| {
-        let (p99, tps) = ratios(row, &figures.rows)?;
-        let (name, against) = (row.situation.name(), row.situation.against()?.name());
+        let (name, against) = (row.situation.name(), row.against.name());
         let aim = (row.situation == Situation::Hung).then_some(1.05);
-        Some([
-            Check::at_most(format!("production's p99, {name} ÷ {against}"), p99, 1.10, aim),
-            Check::at_least(format!("production's tps, {name} ÷ {against}"), tps, 0.95, None),
-        ])
+        [
+            Check::at_most(format!("production's p99, {name} ÷ {against}"), row.p99_us.ratio(), 1.10, aim),
+            Check::at_least(format!("production's tps, {name} ÷ {against}"), row.tps.ratio(), 0.95, None),
+        ]
     };
-    figures.rows.iter().filter_map(of).flatten().collect()
+    figures.rows.iter().flat_map(of).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn row(situation: Situation, p99_us: f64, tps: f64) -> Row {
-        Row { situation, p99_us: vec![p99_us], tps: vec![tps] }
+    fn row(situation: Situation, p99_us: [f64; 2], tps: [f64; 2]) -> Row {
+        let pair = |[of, to]: [f64; 2]| Pair { of: vec![of], to: vec![to] };
+        let against = situation.against().expect("one that is judged");
+        Row { situation, against, p99_us: pair(p99_us), tps: pair(tps) }
     }
 
     #[test]
-    fn each_trouble_is_held_against_its_own_healthy_arm() {
+    fn each_trouble_is_held_against_what_was_measured_beside_it() {
         let rows = vec![
-            row(Situation::Healthy, 100.0, 1000.0),
-            row(Situation::Hung, 109.0, 960.0),
-            row(Situation::Dead, 111.0, 940.0),
-            row(Situation::FloodPast, 200.0, 500.0),
-            row(Situation::Flood, 210.0, 490.0),
+            row(Situation::Hung, [109.0, 100.0], [960.0, 1000.0]),
+            row(Situation::Dead, [111.0, 100.0], [940.0, 1000.0]),
+            row(Situation::Flood, [210.0, 200.0], [490.0, 500.0]),
         ];
         let checks = checks(&Figures { rate: 500.0, rows });
         let holds: Vec<_> = checks.iter().map(Check::holds).collect();
