@@ -6,6 +6,10 @@
 target := $(or $(CARGO_TARGET_DIR),target)
 # The lock file is what was tested; nothing here may change it.
 cargo := cargo --locked
+# A fresh clone builds everything once: what would speed up a second time makes the first one longer.
+ifdef CI
+export CARGO_INCREMENTAL := 0
+endif
 # Always all of it: what else is asked for has other features, and with them the dependencies are built once more.
 build := $(cargo) build --workspace --all-targets
 
