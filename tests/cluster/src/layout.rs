@@ -36,7 +36,7 @@ pub const STORE: &str = "store";
 pub enum Instance {
     /// All processors.
     Standard,
-    /// Half a processor.
+    /// Two fifths of one processor.
     Small,
 }
 
@@ -53,7 +53,7 @@ impl Instance {
     pub const fn millicpus(self) -> Option<u32> {
         match self {
             Self::Standard => None,
-            Self::Small => Some(500),
+            Self::Small => Some(400),
         }
     }
 }

@@ -138,16 +138,7 @@ impl Workers {
     /// # Panics
     /// When it does not.
     pub fn start_workload(&self, worker: &str) {
-        self.start_workload_of(worker, 40_000);
-    }
-
-    /// The same, with so many rows to read.
-    ///
-    /// # Panics
-    /// When it does not work.
-    pub fn start_workload_of(&self, worker: &str, rows: u32) {
-        let manifest = WORKLOAD.replace("WORKER", worker).replace("HOW_MANY", &rows.to_string());
-        self.apply(&manifest).expect("the workload's manifest");
+        self.apply(&WORKLOAD.replace("WORKER", worker)).expect("the workload's manifest");
         until("the workload works", Duration::from_secs(120), || {
             let ledger = self.ledger(worker)?;
             if ledger.transactions > 20 { Ok(()) } else { Err(format!("{ledger:?}")) }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use understudy_kubernetes_tests::{
-    fixture::{Workers, condition, has_cluster},
+    fixture::{Workers, condition},
     kubectl::{kubectl, until},
     scene::{Scene, experiment},
 };
@@ -21,12 +21,7 @@ fn node_label(workers: &Workers, pod: &str, label: &str) -> String {
 
 #[test]
 fn a_smaller_instance_type_comes_out_worse() {
-    if !has_cluster() {
-        return;
-    }
-    let workers = Workers::start("understudy-instance");
-    // A read has to take longer than the small machine gives it at a time.
-    workers.start_workload_of("events-2", 100_000);
+    let Some(Scene { workers, .. }) = Scene::new("understudy-instance") else { return };
     let asked = "
   candidates: [{ name: small, instance: { nodeSelector: { node.kubernetes.io/instance-type: small } } }]
   schedule: { warmUp: 3s, minimum: 10s, maximum: 8m }

@@ -38,7 +38,7 @@ enum Command {
     Setup {
         /// Rows of the table that is read. So many that an index shows, and so few that all workers and arms of a test
         /// have room on two processors.
-        #[arg(long, env = "WORKLOAD_ROWS", default_value_t = 40_000)]
+        #[arg(long, default_value_t = 40_000)]
         rows: i32,
     },
     /// Reads and writes until it is killed.
