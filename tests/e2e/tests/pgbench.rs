@@ -14,8 +14,6 @@ use understudy_e2e::{
 };
 use understudy_harness::Cluster;
 
-/// Of each mode.
-const SECONDS: u64 = 15;
 const SPEC: &str = "  candidates:
   - name: more-memory
     parameters: { work_mem: 8MB }
@@ -36,13 +34,13 @@ async fn clones_hold_the_same_rows_as_the_worker_after_pgbench_in_every_mode() {
     let mut running = run(&file, &out, &[]);
     let mirror = running.mirror().await;
     // While the worker is cloned and cut …
-    let bench = pgbench::start(&worker, mirror, "simple", SECONDS).await.expect("pgbench");
+    let bench = pgbench::start(&worker, mirror, "simple", 30).await.expect("pgbench");
     bench.expect_clean();
     let mut transactions = bench.transactions;
     running.status_until("observing", Duration::from_secs(60), |status| status.phase == Phase::Observing).await;
     // … and while it is observed.
     for mode in ["extended", "prepared"] {
-        let bench = pgbench::start(&worker, mirror, mode, SECONDS).await.expect("pgbench");
+        let bench = pgbench::start(&worker, mirror, mode, 30).await.expect("pgbench");
         bench.expect_clean();
         transactions += bench.transactions;
     }
