@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use self::{rest::Rest, spare_ready::SpareReady};
+use self::{spare_ready::SpareReady, unsynced::Unsynced};
 use super::{
     copy_in::CopyIn,
     digest::RowDigest,
@@ -31,8 +31,8 @@ use crate::wire::{
 };
 
 mod copying;
-mod rest;
 mod spare_ready;
+mod unsynced;
 
 /// Payload bytes that are kept of a message whose contents matter.
 const KEPT_BYTES: usize = 1024;
@@ -109,17 +109,15 @@ struct Building {
     /// So much of it is whole messages.
     whole_bytes: usize,
     copy: CopyIn,
-    /// The server has failed it, and ignores everything until its Sync.
-    failed: bool,
     /// It asks for something, and does not only say Sync.
     asks: bool,
-    rest: Rest,
+    unsynced: Unsynced,
 }
 
 impl Building {
     fn at(begun_ns: u64) -> Self {
         let (request, copy) = (Growing::default(), CopyIn::default());
-        Self { begun_ns, request, whole_bytes: 0, copy, failed: false, asks: false, rest: Rest::default() }
+        Self { begun_ns, request, whole_bytes: 0, copy, asks: false, unsynced: Unsynced::default() }
     }
 }
 
@@ -203,7 +201,7 @@ impl Tracker {
 
     /// Nothing is being asked or answered: the next client byte begins an exchange.
     pub fn is_idle(&self) -> bool {
-        let rests = self.building.as_ref().is_none_or(|building| building.rest.is_here());
+        let rests = self.building.as_ref().is_none_or(|building| building.unsynced.rests());
         self.logged_in && rests && self.awaiting.is_empty() && self.client.at_boundary()
     }
 
@@ -225,7 +223,7 @@ impl Tracker {
     /// Exchanges whose request is complete or under way and whose answer is not.
     pub fn in_flight(&self) -> usize {
         // A message that has begun counts: what it begins may run before the next look.
-        let building = self.building.as_ref().is_some_and(|building| !building.rest.is_here());
+        let building = self.building.as_ref().is_some_and(|building| !building.unsynced.rests());
         self.awaiting.len() + usize::from(building || (self.logged_in && !self.client.at_boundary()))
     }
 
@@ -258,7 +256,7 @@ impl Tracker {
                 continue;
             }
             let building = self.building.get_or_insert_with(|| Building::at(now_ns));
-            if piece.first && building.rest.is_here() {
+            if piece.first && building.unsynced.rests() {
                 // Nobody waited for what came before.
                 building.begun_ns = now_ns;
             }
@@ -267,12 +265,12 @@ impl Tracker {
             }
             if piece.last {
                 building.copy.sent(piece.tag);
-                building.rest.sent(piece.tag);
+                building.unsynced.sent(piece.tag);
                 building.asks |= !matches!(piece.tag, f::SYNC | f::FLUSH);
                 building.whole_bytes = building.request.len();
                 match piece.tag {
                     // Such a server has not come to it.
-                    f::QUERY | f::FUNCTION_CALL if building.failed => {}
+                    f::QUERY | f::FUNCTION_CALL if building.unsynced.has_failed() => {}
                     f::QUERY | f::FUNCTION_CALL => self.complete(false, steps),
                     f::SYNC => self.complete(true, steps),
                     _ => {}
@@ -319,7 +317,7 @@ impl Tracker {
             self.server_has_spoken = true;
             self.spare.said(piece.tag);
             if let Some(building) = self.building.as_mut().filter(|_| self.awaiting.is_empty()) {
-                building.rest.answered(piece.tag);
+                building.unsynced.answered(piece.tag);
             }
             match piece.tag {
                 b::DATA_ROW | b::COPY_DATA | b::FUNCTION_RESULT if self.keep != Keep::Boundaries => {
@@ -368,7 +366,6 @@ impl Tracker {
                 } else if let Some(building) = &mut self.building {
                     // Told after a Flush.
                     building.copy.failed();
-                    building.failed = true;
                 }
                 self.statement(now_ns, None, Some(backend::sqlstate(payload)));
             }

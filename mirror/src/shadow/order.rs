@@ -41,8 +41,6 @@ use super::{
 };
 use crate::capture::exchange::{SessionId, SessionInfo};
 
-pub use self::room::LOGINS_AT_ONCE;
-
 mod late;
 mod room;
 mod stuck;
@@ -157,10 +155,9 @@ impl Order {
         }
     }
 
-    /// A session that was there before the arm: it logs in at once, or, since it can't be played, never.
-    pub fn taken_over(&mut self, session: SessionId, logs_in: bool) {
-        self.room.taken_over(logs_in);
-        self.lanes.entry(session).or_default().stands = if logs_in { Stands::AtTheDoor } else { Stands::Inside };
+    /// Production has a session that can't be played here.
+    pub fn left_out(&mut self) {
+        self.room.left_out();
     }
 
     /// Production has let a session in. It plays nothing before it has logged in here.

@@ -1,47 +1,55 @@
-//! A session that rests although no Sync has come: some clients prepare a statement, or close one, with a Flush, and say
-//! nothing more until they need it (asyncpg, skunk). Nothing can come of that before they do. Pure.
+//! How far an exchange is whose Sync has not come. Some clients prepare a statement, or close one, with a Flush, and say
+//! nothing more until they need it (asyncpg, skunk): the session rests then, and nothing can come of it before they do.
+//! Pure.
 
 use crate::wire::{
     backend::{is_asynchronous, tag as b},
     frontend::tag as f,
 };
 
-/// How far the messages of an exchange are that is not complete.
+/// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Rest {
-    /// Nothing of it has been asked to be answered.
+pub(super) enum Unsynced {
+    /// The client is still asking.
     #[default]
     Asking,
     /// A Flush is the last of it.
     Flushed,
     /// And has been answered.
     Answered,
-    /// It executes something, copies, or has failed: it is under way until its Sync.
-    Never,
+    /// It executes something, or copies: it is under way until its Sync.
+    Executes,
+    /// The server has failed it, and ignores everything until its Sync.
+    Failed,
 }
 
-impl Rest {
+impl Unsynced {
     /// The client has sent such a message.
     pub(super) fn sent(&mut self, tag: u8) {
         *self = match (*self, tag) {
-            (Self::Never, _) => Self::Never,
+            (lasting @ (Self::Executes | Self::Failed), _) => lasting,
             (_, f::FLUSH) => Self::Flushed,
             (_, f::PARSE | f::BIND | f::DESCRIBE | f::CLOSE) => Self::Asking,
-            _ => Self::Never,
+            _ => Self::Executes,
         };
     }
 
-    /// The server answers.
+    /// The server answers it.
     pub(super) fn answered(&mut self, tag: u8) {
         *self = match (*self, tag) {
-            (_, b::ERROR) | (Self::Never, _) => Self::Never,
+            (_, b::ERROR) => Self::Failed,
             (Self::Flushed, tag) if !is_asynchronous(tag) => Self::Answered,
             (other, _) => other,
         };
     }
 
     /// Whether the session rests.
-    pub(super) fn is_here(self) -> bool {
+    pub(super) fn rests(self) -> bool {
         self == Self::Answered
+    }
+
+    /// Whether the server ignores what comes.
+    pub(super) fn has_failed(self) -> bool {
+        self == Self::Failed
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
     task::{JoinError, JoinSet},
 };
 use understudy_crds::condition::{ArmState, DivergenceKind, SkipReason};
@@ -30,7 +30,7 @@ use crate::{
         id_map::{IdMap, IdSet},
         log::{LogEvent, Reader},
         measured::{self, LONGEST_NS},
-        order::{Action, LOGINS_AT_ONCE, Order},
+        order::{Action, Order},
         overtaken::Overtaken,
         player::PlayError,
         session_book::SessionSeed,
@@ -103,8 +103,8 @@ struct Driver {
     behind_ns: u64,
     shift_ns: u64,
     players: IdMap<SessionId, mpsc::Sender<Job>>,
-    /// Who may log in now.
-    turns: Arc<Semaphore>,
+    /// What makes the state again of sessions that are still to log in.
+    prologues: IdMap<SessionId, Vec<Bytes>>,
     /// Where they run.
     playing: JoinSet<()>,
     /// Sessions that can't be played, and why.
@@ -144,7 +144,7 @@ impl Driver {
             behind_ns: 0,
             shift_ns,
             players: IdMap::default(),
-            turns: Arc::new(Semaphore::new(LOGINS_AT_ONCE)),
+            prologues: IdMap::default(),
             playing: JoinSet::new(),
             unplayable: IdSet::default(),
             told,
@@ -170,11 +170,13 @@ impl Driver {
     /// A session that was there before the arm.
     fn take_over(&mut self, seed: SessionSeed, committed: bool) {
         let SessionSeed { info, prologue, bound, entries, in_doubt, closed } = seed;
-        self.order.taken_over(info.id, !bound);
+        let session = info.id;
         if bound {
-            self.unplayable.insert(info.id);
+            self.unplayable.insert(session);
+            self.order.left_out();
         } else {
-            self.open(&info, prologue);
+            self.prologues.insert(session, prologue);
+            self.order.opened(info);
         }
         // What was in doubt at the cut and is on the clone already must not be played again.
         let on_the_clone = in_doubt.filter(|_| committed).map_or(0, |index| index + 1);
@@ -186,18 +188,18 @@ impl Driver {
                 self.order.begun(&entry);
             }
         }
-        if closed && self.order.closed(info.id).is_some() {
-            self.players.remove(&info.id);
+        if closed {
+            // Nobody plays yet who could leave.
+            let _ = self.order.closed(session);
         }
     }
 
-    fn open(&mut self, info: &Arc<SessionInfo>, prologue: Vec<Bytes>) {
+    fn open(&mut self, info: Arc<SessionInfo>) {
         tracing::debug!(arm = self.shared.name, session = info.id.0, "session taken in");
         let (jobs, receiver) = mpsc::channel(1);
         self.players.insert(info.id, jobs);
-        let (address, turns) = (self.address.clone(), Arc::clone(&self.turns));
-        let player = play_session(address, turns, Arc::clone(info), prologue, receiver, self.report.clone());
-        self.playing.spawn(player);
+        let prologue = self.prologues.remove(&info.id).unwrap_or_default();
+        self.playing.spawn(play_session(self.address.clone(), info, prologue, receiver, self.report.clone()));
     }
 
     async fn run(mut self) {
@@ -314,7 +316,7 @@ impl Driver {
 
     fn act(&mut self, action: Action, more: &mut Vec<Action>) {
         match action {
-            Action::Open(info) => self.open(&info, Vec::new()),
+            Action::Open(info) => self.open(info),
             Action::Close(session) => {
                 self.players.remove(&session);
             }

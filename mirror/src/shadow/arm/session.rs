@@ -1,10 +1,10 @@
-//! The life of one session on an arm: it waits for its turn to log in, plays what it is handed, one exchange after the
+//! The life of one session on an arm: it logs in, plays what it is handed, one exchange after the
 //! other, and tells what came of each. Must not decide when anything is played.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use crate::{
     capture::exchange::{Outcome, SessionId, SessionInfo, is_circumstance},
@@ -51,16 +51,13 @@ pub enum Told {
 /// The life of one session on the arm.
 pub async fn play_session(
     address: ArmAddress,
-    turns: Arc<Semaphore>,
     info: Arc<SessionInfo>,
     prologue: Vec<Bytes>,
     mut jobs: mpsc::Receiver<Job>,
     report: mpsc::UnboundedSender<Told>,
 ) {
     tracing::debug!(session = info.id.0, "session plays");
-    let turn = turns.acquire().await;
     let mut opened = Player::open(&address, &info, &prologue).await;
-    drop(turn);
     // Who listened may have gone.
     let _ = report.send(Told::LoggedIn(info.id));
     while let Some(Job { entry, due_ns }) = jobs.recv().await {

@@ -1,5 +1,6 @@
 //! The arm's heartbeat. Two timers by turns, since tokio wakes its own thread, with a system call and a turn for nothing,
-//! for a timer that comes before all others; set behind one that still waits, none does.
+//! for a timer that comes before all others; for one that is set behind another it does not. Must not know what is done at
+//! a tick.
 
 use std::{pin::Pin, time::Duration};
 
@@ -18,8 +19,7 @@ impl Ticks {
         Self { timers: [Box::pin(sleep(period)), Box::pin(sleep(2 * period))] }
     }
 
-    /// Waits for the next one; the one that comes when both that are waited for have come is so long behind them. Nothing
-    /// is missed by who gives up waiting.
+    /// Waits for the next one, and sets the one behind the next so long behind that. Who gives up waiting misses none.
     pub async fn next(&mut self, period: Duration) {
         let [next, behind] = &mut self.timers;
         next.as_mut().await;

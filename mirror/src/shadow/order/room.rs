@@ -12,7 +12,7 @@ use crate::capture::exchange::SessionInfo;
 
 /// So many sessions log in at a time: what else wanted in would overrun the arm, and production beside it where they
 /// share a machine.
-pub const LOGINS_AT_ONCE: usize = 16;
+pub(super) const LOGINS_AT_ONCE: usize = 16;
 /// Nobody waits longer for room while nobody comes or goes, ns.
 const STALLED_NS: u64 = 1_000_000_000;
 
@@ -38,15 +38,10 @@ impl Room {
         self.waiting.push_back((info, self.on_production));
     }
 
-    /// A session that was there before anything was told, and is to log in on the arm or, since it can't be played there,
-    /// is not.
-    pub(super) fn taken_over(&mut self, logs_in: bool) {
+    /// Production has one that can't be played: it counts on both sides.
+    pub(super) fn left_out(&mut self) {
         self.on_production += 1;
-        if logs_in {
-            self.at_the_door += 1;
-        } else {
-            self.inside += 1;
-        }
+        self.inside += 1;
     }
 
     /// Production has ended a session.

@@ -136,55 +136,6 @@ fn found_row(id: u64, session: u64, begun_ns: u64, ended_ns: u64, in_transaction
 }
 
 #[test]
-fn an_answer_that_came_late_does_not_put_its_write_behind_the_one_that_waited_for_it() {
-    // Session 2 got the lock when session 1 had committed, was answered first, and went on in its transaction.
-    let (late, waited) = (found(1, 1, 100, 210, false), found(2, 2, 101, 200, true));
-    let (goes_on, other) = (entry(3, 2, 220, Some(230), None), entry(4, 3, 205, Some(240), Some(9)));
-    let mut order = order(&[late, waited, other, goes_on]);
-    assert_eq!(started(&mut order, 5000), [1], "session 3 began when session 1 had committed");
-    order.finished(SessionId(1));
-    assert_eq!(started(&mut order, 5001), [2]);
-    order.finished(SessionId(2));
-    assert_eq!(started(&mut order, 5002), [3, 4]);
-}
-
-#[test]
-fn an_answer_that_is_told_after_a_later_request_counts_from_when_it_came() {
-    // Production's threads tell of what they see one beside the other.
-    let (late, waited) = (entry(1, 1, 100, None, Some(5)), found(2, 2, 101, 200, true));
-    let mut order = Order::new(SHIFT, LIMIT);
-    for entry in [&late, &waited, &entry(3, 2, 220, Some(230), None)] {
-        order.begun(entry);
-    }
-    let outcome = found(1, 1, 100, 210, false).outcome().cloned().unwrap();
-    late.exchange.outcome.set(outcome).unwrap();
-    order.ended(&late);
-    order.known_until(220);
-    assert_eq!(started(&mut order, 5000), [1]);
-    order.finished(SessionId(1));
-    assert_eq!(started(&mut order, 5001), [2]);
-}
-
-#[test]
-fn a_transaction_does_not_wait_for_what_waits_for_its_own_lock() {
-    let (late, holder) = (found(1, 1, 100, 210, false), found(2, 2, 101, 200, true));
-    let mut order = order(&[late, holder]);
-    assert_eq!(started(&mut order, 5000), [2], "nobody knows yet");
-    order.finished(SessionId(2));
-    assert_eq!(started(&mut order, 5001), [1], "it waits for the row's lock now");
-    // Nor does session 3, for which session 2 waits.
-    order.begun(&entry(4, 3, 215, Some(216), Some(9)));
-    order.begun(&entry(3, 2, 220, Some(230), None));
-    order.known_until(220);
-    assert_eq!(started(&mut order, 5002), [4]);
-    order.finished(SessionId(3));
-    assert_eq!(started(&mut order, 5003), [3]);
-    order.finished(SessionId(1));
-    order.finished(SessionId(2));
-    assert_eq!(order.outstanding(), 0);
-}
-
-#[test]
 fn of_what_waits_behind_a_write_that_is_stuck_who_may_hold_its_lock_is_released() {
     // The second has locked a row that the first waits for, as far as PostgreSQL is concerned: nothing here tells of it.
     let (stuck, holder) = (entry(1, 1, 102, Some(210), Some(9)), found(2, 2, 101, 110, true));
@@ -194,16 +145,6 @@ fn of_what_waits_behind_a_write_that_is_stuck_who_may_hold_its_lock_is_released(
     order.finished(SessionId(2));
     assert_eq!(started(&mut order, 5001), NONE);
     assert_eq!(started(&mut order, 5001 + LIMIT + 420), [4]);
-}
-
-#[test]
-fn a_transaction_that_was_sent_at_once_goes_on_before_its_answers() {
-    // BEGIN, UPDATE and COMMIT as three requests in one packet.
-    let (update, commit) = (found(1, 1, 100, 200, true), entry(2, 1, 100, Some(300), None));
-    let mut order = order(&[update, commit]);
-    assert_eq!(started(&mut order, 5000), [1]);
-    order.finished(SessionId(1));
-    assert_eq!(started(&mut order, 5001), [2]);
 }
 
 #[test]
@@ -304,23 +245,6 @@ fn what_becomes_free_at_once_starts_as_production_began_it() {
     order.poll(5001, &mut actions);
     let ids: Vec<_> = actions.iter().map(|a| if let Action::Start { entry, .. } = a { entry.id } else { 0 }).collect();
     assert_eq!(ids, [2, 3]);
-}
-
-#[test]
-fn who_waits_to_log_in_is_not_stuck() {
-    let two = [entry(1, 1, 100, Some(110), Some(7)), entry(2, 2, 120, Some(130), Some(7))];
-    let mut order = Order::new(SHIFT, LIMIT);
-    order.taken_over(SessionId(1), true);
-    for entry in &two {
-        order.begun(entry);
-    }
-    order.known_until(u64::MAX);
-    assert_eq!(started(&mut order, 1200), [1]);
-    assert_eq!(started(&mut order, 1200 + 5 * LIMIT), NONE, "the arm lets in few at a time");
-    let in_ns = 1200 + 6 * LIMIT;
-    assert!(order.logged_in(SessionId(1), in_ns).is_none());
-    assert_eq!(started(&mut order, in_ns + LIMIT / 2), NONE, "it runs from now on");
-    assert_eq!(started(&mut order, in_ns + 3 * LIMIT), [2]);
 }
 
 #[test]
@@ -447,58 +371,7 @@ fn a_write_whose_outcome_is_seen_early_waits_for_the_news_of_what_ended_before_i
     assert!(matches!(&actions[..], [Action::Start { entry, .. }] if entry.id == 1), "{actions:?}");
 }
 
+mod history;
+mod late;
 mod locks;
 mod room;
-
-/// What one session does next: how long after its last request or answer, how long it takes, the row that it writes,
-/// whether it is in a transaction then, and whether it was sent together with what came before it.
-type Deed = (u64, u64, Option<i64>, bool, bool);
-
-fn deeds() -> impl Strategy<Value = Vec<Vec<Deed>>> {
-    let deed = (0..40_u64, 1..60_u64, option::of(0..3_i64), any::<bool>(), any::<bool>());
-    vec(vec(deed, 0..12), 1..5)
-}
-
-/// Production's history, in the order of its requests: `(session, entry)`.
-fn history(sessions: &[Vec<Deed>]) -> Vec<Arc<Entry>> {
-    let mut moments = Vec::new();
-    for (session, deeds) in (1..).zip(sessions) {
-        let (mut begun_ns, mut ended_ns) = (100, 100);
-        for (pause, takes, row, in_transaction, at_once) in deeds {
-            begun_ns = if *at_once { begun_ns } else { ended_ns + pause };
-            ended_ns = ended_ns.max(begun_ns) + takes;
-            moments.push((begun_ns, session, ended_ns, *row, *in_transaction));
-        }
-    }
-    moments.sort_by_key(|(begun_ns, ..)| *begun_ns);
-    let entries = (1..).zip(moments).map(|(id, (begun_ns, session, ended_ns, row, in_transaction))| match row {
-        Some(row) => found_row(id, session, begun_ns, ended_ns, in_transaction, row),
-        None => entry(id, session, begun_ns, Some(ended_ns), None),
-    });
-    entries.collect()
-}
-
-proptest! {
-    /// Whatever production did, all of it is played, each session in its order, and nobody waits in a circle.
-    #[test]
-    fn every_history_is_played_to_its_end(sessions in deeds(), quickest in vec(0..8_usize, 200)) {
-        let all = history(&sessions);
-        let mut order = order(&all);
-        let (mut running, mut played, mut quickest) = (Vec::new(), Vec::new(), quickest.into_iter().cycle());
-        for now_ns in 5000..5000 + 2 * all.len() as u64 {
-            running.extend(started(&mut order, now_ns));
-            // One that runs is done first, whichever.
-            if let Some(at) = quickest.next().filter(|_| !running.is_empty()) {
-                let id = running.swap_remove(at % running.len());
-                order.finished(all[usize::try_from(id).unwrap() - 1].exchange.session);
-                played.push(id);
-            }
-        }
-        prop_assert_eq!(played.len(), all.len(), "played {:?} of {:?}", played, all);
-        prop_assert_eq!((order.outstanding(), order.held_bytes()), (0, 0));
-        for entry in &all {
-            let mine = |id: &&u64| all[usize::try_from(**id).unwrap() - 1].exchange.session == entry.exchange.session;
-            prop_assert!(played.iter().filter(mine).is_sorted(), "a session out of its order: {played:?}");
-        }
-    }
-}

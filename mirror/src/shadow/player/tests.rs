@@ -7,11 +7,6 @@ use std::{
     thread,
 };
 
-use tokio::{
-    io::AsyncWriteExt,
-    sync::{Semaphore, mpsc},
-};
-
 use understudy_crds::experiment::StatementClass;
 
 use super::*;
@@ -19,7 +14,7 @@ use crate::{
     capture::exchange::{SessionId, SessionInfo, StatementOutcome},
     measure::interval::Fingerprint,
     shadow::{
-        arm::session::{play, play_session},
+        arm::session::play,
         entry::{Answer, PlannedStatement},
     },
     stream::Address,
@@ -295,33 +290,6 @@ async fn a_copy_that_production_failed_before_it_had_the_data_comes_to_its_end_o
     copy.exchange = Arc::new(Exchange { outcome: OnceLock::from(failed), ..exchange("copy t from stdin") });
     player.play(&copy).await.unwrap();
     assert_eq!(serving.join().unwrap(), (b"BEGIN\0".to_vec(), b'f', b"ROLLBACK\0".to_vec()));
-}
-
-#[tokio::test]
-async fn sessions_of_a_backlog_log_in_a_few_at_a_time() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address: ArmAddress = Address::new("127.0.0.1", listener.local_addr().unwrap().port()).into();
-    let turns = Arc::new(Semaphore::new(3));
-    let (report, _done) = mpsc::unbounded_channel();
-    let mut playing = tokio::task::JoinSet::new();
-    for id in 0..20 {
-        let info = Arc::new(SessionInfo { id: SessionId(id), startup: Startup::default(), backend_pid: 1 });
-        let (_, jobs) = mpsc::channel(1);
-        playing.spawn(play_session(address.clone(), Arc::clone(&turns), info, Vec::new(), jobs, report.clone()));
-    }
-    let mut waiting = Vec::new();
-    for _ in 0..20 {
-        while let Ok(accepted) = timeout(Duration::from_millis(20), listener.accept()).await {
-            waiting.push(accepted.unwrap().0);
-        }
-        if waiting.is_empty() {
-            waiting.push(timeout(Duration::from_secs(10), listener.accept()).await.unwrap().unwrap().0);
-        }
-        assert!(waiting.len() <= 3, "{} at once", waiting.len());
-        let login = [message(b'R', &[0; 4]), message(b'Z', b"I")].concat();
-        waiting.remove(0).write_all(&login).await.unwrap();
-    }
-    while playing.join_next().await.is_some() {}
 }
 
 #[test]

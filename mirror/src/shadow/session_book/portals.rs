@@ -1,4 +1,5 @@
 //! What a session's portals execute. Nearly all are the unnamed one, bound and executed once: it has a place of its own.
+//! When they end is not known here.
 
 use std::collections::HashMap;
 

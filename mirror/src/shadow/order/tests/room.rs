@@ -1,7 +1,10 @@
 //! Sessions that come and go: an arm has no more of them than production had, and a few that log in.
 
-use super::*;
-use crate::wire::startup::Startup;
+use super::{
+    history::{deeds, history},
+    *,
+};
+use crate::{shadow::order::room::LOGINS_AT_ONCE, wire::startup::Startup};
 
 fn info(session: u64) -> Arc<SessionInfo> {
     Arc::new(SessionInfo { id: SessionId(session), startup: Startup::default(), backend_pid: 1 })
@@ -22,7 +25,8 @@ fn done(order: &mut Order, now_ns: u64) -> Vec<String> {
 /// Two sessions that production had one after the other; the first one is on the arm and plays.
 fn one_after_the_other() -> Order {
     let mut order = Order::new(SHIFT, LIMIT);
-    order.taken_over(SessionId(1), true);
+    order.opened(info(1));
+    assert_eq!(done(&mut order, 0), ["open 1"]);
     assert!(order.logged_in(SessionId(1), 0).is_none());
     order.begun(&entry(1, 1, 100, Some(110), None));
     assert!(order.closed(SessionId(1)).is_none(), "it has something to play");
@@ -69,13 +73,30 @@ fn few_log_in_at_a_time_and_whoever_does_counts_on_neither_side() {
 #[test]
 fn a_session_that_can_t_be_played_counts_on_both_sides() {
     let mut order = Order::new(SHIFT, LIMIT);
-    order.taken_over(SessionId(1), false);
+    order.left_out();
     order.opened(info(2));
     assert_eq!(done(&mut order, 0), ["open 2"]);
     assert!(matches!(order.closed(SessionId(1)), Some(Action::Close(SessionId(1)))));
     assert!(order.logged_in(SessionId(2), 0).is_none());
     order.opened(info(3));
     assert_eq!(done(&mut order, 0), ["open 3"]);
+}
+
+#[test]
+fn who_waits_to_log_in_is_not_stuck() {
+    let two = [entry(1, 1, 100, Some(110), Some(7)), entry(2, 2, 120, Some(130), Some(7))];
+    let mut order = Order::new(SHIFT, LIMIT);
+    order.opened(info(1));
+    for entry in &two {
+        order.begun(entry);
+    }
+    order.known_until(u64::MAX);
+    assert_eq!(done(&mut order, 1200), ["open 1", "start 1"]);
+    assert_eq!(done(&mut order, 1200 + 5 * LIMIT), [""; 0], "the arm lets in few at a time");
+    let in_ns = 1200 + 6 * LIMIT;
+    assert!(order.logged_in(SessionId(1), in_ns).is_none());
+    assert_eq!(done(&mut order, in_ns + LIMIT / 2), [""; 0], "it runs from now on");
+    assert_eq!(done(&mut order, in_ns + 3 * LIMIT), ["start 2"]);
 }
 
 /// What production tells, in the order in which it happened. Some sessions leave after all that they ask for, before
