@@ -324,3 +324,33 @@ async fn a_client_without_tls_is_told_where_it_is_needed_and_counted() {
     drop(neighbour);
     stage.end().await;
 }
+
+/// What a worker says to a request for TLS.
+const NO_ANSWERS: [&[u8]; 4] = [b"", b"x", b"E\0\0\0\x05\0", b"SHTTP/1.1 400 Bad Request\r\n\r\n"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_answers_a_request_for_tls_with_nonsense_can_not_be_reached() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let front = listener.local_addr().expect("its number");
+    let accepting = spawn(async move {
+        for answer in NO_ANSWERS.iter().cycle() {
+            let Ok((mut client, _)) = listener.accept().await else { return };
+            let mut request = [0; 8];
+            // It may have gone; what it says then nobody waits for.
+            let _ = client.read_exact(&mut request).await;
+            let _ = client.write_all(answer).await;
+        }
+    });
+    let stage = Servers::start(0, "SELECT 1").await.mirror_with(front, "workerTls: { mode: require }\n", &[]).await;
+    let mut counted = Counted::now(&stage.admin).await;
+    for answer in NO_ANSWERS {
+        let name = String::from_utf8_lossy(answer);
+        let mut client = Raw::connect(stage.through).await;
+        client.send(&startup("postgres")).await;
+        expect_error(&name, &client.rest().await, "08006");
+        let grown = [("connections", 1), ("worker_unreachable", 1)];
+        counted = counted.expect_grown(&stage.admin, &name, &grown).await;
+    }
+    accepting.abort();
+    stage.end().await;
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use understudy_e2e::{
     raw::startup,
@@ -157,4 +157,37 @@ async fn a_plain_packet_before_a_handshake_is_not_taken_for_what_came_inside_it(
     let written = "SELECT count(*) FROM written";
     let rows: i64 = stage.worker.server.connect().await.query_one(written, &[]).await.expect("a look").get(0);
     assert_eq!(rows, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_begins_with_tls_and_says_no_more_is_ended_in_time_and_counted() {
+    const SPEAK_LIMIT: Duration = Duration::from_secs(2);
+    const SILENT: &str = "connections_refused_total{cause=\"silent\"}";
+    let mut stage = Stage::set("firstPacketLimit: 2s\n").await;
+    let at = stage.mirror.through;
+    let connect = || async { TcpStream::connect(at).await.expect("a connection") };
+    for name in ["half a hello", "TLS that was asked for and never begun", "TLS and nothing inside"] {
+        let (began, before) = (Instant::now(), stage.mirror.metric(SILENT).await);
+        let mut heard = Vec::new();
+        let ended = async {
+            match name {
+                "half a hello" => {
+                    let mut stream = connect().await;
+                    stream.write_all(b"\x16\x03\x01\x02\0\x01\0\x01\xfc").await.expect("sent");
+                    stream.read_to_end(&mut heard).await
+                }
+                "TLS and nothing inside" => {
+                    let agreed = stage.papers.handshake(connect().await, Some(b"postgresql")).await;
+                    agreed.expect("TLS").read_to_end(&mut heard).await
+                }
+                _ => agreed(at).await.read_to_end(&mut heard).await,
+            }
+        };
+        // How a connection ends with bytes that nobody has read is chance.
+        let _ = timeout(LIMIT, ended).await.unwrap_or_else(|_| panic!("{name}: it does not end"));
+        assert!(began.elapsed() >= SPEAK_LIMIT, "{name}: ended after {:?}", began.elapsed());
+        assert!(!heard.contains(&b'E'), "{name}: it gets no word, {heard:?}");
+        wait_until("it is counted", || async { stage.mirror.metric(SILENT).await == before + 1 }).await;
+        stage.neighbour.expect_alive().await;
+    }
 }

@@ -4,7 +4,11 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
 use understudy_crds::condition::ArmState;
 use understudy_e2e::{
     http,
@@ -15,13 +19,13 @@ use understudy_e2e::{
 };
 use understudy_harness::{Cluster, wait_until_within};
 
-use crate::papers::{Encrypted, Papers};
+use crate::papers::Papers;
 
 const LIMIT: Duration = Duration::from_secs(30);
 const HBA: &str = "local all all trust\nhost all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n";
 const TABLE: &str = "CREATE TABLE written (i int)";
 
-async fn told(stream: Encrypted, scenario: &Scenario) -> Vec<String> {
+async fn told(stream: impl AsyncRead + AsyncWrite, scenario: &Scenario) -> Vec<String> {
     let heard = timeout(LIMIT, scenario.held(stream)).await;
     scenario.comparable(&heard.unwrap_or_else(|_| panic!("{} does not end", scenario.name)))
 }
@@ -77,4 +81,32 @@ async fn over_tls_a_client_is_told_the_same_through_the_mirror_and_direct() {
         assert_eq!((arm.state, arm.exchanges.lost), (ArmState::Live, 0), "{arm:#?}");
         assert!(arm.divergence.values().all(|n| *n == 0), "{arm:#?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_tls_on_one_side_alone_a_client_is_told_the_same_as_direct() {
+    let papers = Papers::new();
+    let worker = TlsWorker::start(&papers.path("worker.crt"), &papers.path("worker.key"), HBA, TABLE).await;
+    let to_clients = worker.mirror(&papers.clients("mirror", "")).await;
+    let to_worker = worker.mirror("workerTls: { mode: require }\n").await;
+    let encrypted = |at| {
+        let papers = &papers;
+        async move { papers.handshake(agreed(at).await, None).await.expect("TLS") }
+    };
+    let plain = |at| async move { TcpStream::connect(at).await.expect("a connection") };
+    let mut wrong = Vec::new();
+    let scenarios = [startups(), extended(), simple(), copies()].concat();
+    for scenario in scenarios.iter().filter(|scenario| scenario.sent.len() == 1) {
+        let direct = told(encrypted(worker.address()).await, scenario).await;
+        let through = told(encrypted(to_clients.through).await, scenario).await;
+        if direct != through {
+            wrong.push(format!("{}, TLS to clients:\n  direct  {direct:?}\n  through {through:?}", scenario.name));
+        }
+        let direct = told(plain(worker.address()).await, scenario).await;
+        let through = told(plain(to_worker.through).await, scenario).await;
+        if direct != through {
+            wrong.push(format!("{}, TLS to the worker:\n  direct  {direct:?}\n  through {through:?}", scenario.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
