@@ -352,7 +352,7 @@ pub struct Schedule {
     /// No verdict before this much observation.
     #[serde(default = "minimum")]
     pub minimum: Span,
-    /// The end, with or without a clear verdict.
+    /// The end, with or without a clear verdict; no arm may take longer to catch up, either.
     #[serde(default = "maximum")]
     pub maximum: Span,
 }
