@@ -2,7 +2,7 @@
 //! holds. Every method here returns soon or says how long it may take; none is on the production path.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::HashSet,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -16,44 +16,33 @@ use std::{
 use tokio::sync::watch;
 use understudy_crds::{
     condition::ArmRole,
-    experiment::StatementClass,
-    labels::PRODUCTION,
     status::{ProductionStatus, ShadowExperimentStatus},
 };
+
+pub use self::settings::{Settings, StartError, default_memory_bytes};
 
 use crate::{
     capture::exchange::SessionId,
     clock::now_ns,
     cut::{Cut, CutError},
-    measure::{
-        interval::{Fingerprint, Interval},
-        recorder::{Observing, Recorder},
-    },
+    measure::recorder::{Observing, Recorder},
     open_files,
     production::{
-        client_tls::{CertificateError, ClientTls, ClientTlsFiles},
-        counters::Counters,
-        held::held_p99_us,
-        listener::{self, ListenError},
-        run_queue::RunQueue,
-        session::{FIRST_PACKET_LIMIT, Production},
-        tap::Tap,
-        worker::{Worker, WorkerTlsFiles},
+        client_tls::ClientTls, counters::Counters, held::held_p99_us, listener, run_queue::RunQueue,
+        session::Production, tap::Tap, worker::Worker,
     },
     shadow::{
         arm::{self, ArmShared, address::ArmAddress, lock, to_i64},
-        arm_clock::{self, ClockKeeper},
+        arm_clock::ClockKeeper,
         entry::Budget,
         ingest::{self, Command, IngestShared},
-        log::{
-            TrafficLog,
-            disk::{Disk, DiskSettings, OpenError},
-            spill,
-        },
+        log::{TrafficLog, disk::Disk, spill},
         session_book::SessionSeed,
     },
-    stream::Address,
 };
+
+mod observing;
+mod settings;
 
 /// How long the sessions have to end when the mirror goes away.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
@@ -67,76 +56,6 @@ const STAGGER: Duration = Duration::from_millis(4);
 const CERTIFICATE_LOOK: Duration = Duration::from_secs(1);
 /// How long the ingest may take to answer.
 pub(crate) const INGEST_LIMIT: Duration = Duration::from_secs(10);
-
-/// How a mirror runs.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Where clients connect, `HOST:PORT`.
-    pub listen: String,
-    /// The production server.
-    pub worker: Address,
-    /// TLS to it; plain text without it.
-    pub worker_tls: Option<WorkerTlsFiles>,
-    /// TLS for clients; they are told that there is none without it.
-    pub client_tls: Option<ClientTlsFiles>,
-    /// How long a client may take to say what it wants, the TLS handshake included.
-    pub first_packet_limit: Duration,
-    /// Threads of the production path.
-    pub threads: usize,
-    /// The most memory that captured traffic may take, bytes.
-    pub memory_bytes: usize,
-    /// Where it goes when half of that is used; nowhere without it.
-    pub disk: Option<DiskSettings>,
-    /// How long the arms live behind production.
-    pub shift: Duration,
-    /// How much longer at most, while production's threads wait for a processor.
-    pub most_behind: Duration,
-}
-
-impl Settings {
-    /// Settings as the machine allows: a thread per core, at most 4; an eighth of the memory, at most 2 GiB.
-    pub fn new(listen: &str, worker: Address) -> Self {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        Self {
-            listen: listen.to_owned(),
-            worker,
-            worker_tls: None,
-            client_tls: None,
-            first_packet_limit: FIRST_PACKET_LIMIT,
-            threads: cores.min(4),
-            memory_bytes: default_memory_bytes(),
-            disk: None,
-            shift: Duration::from_secs(1),
-            most_behind: arm_clock::MOST_BEHIND,
-        }
-    }
-}
-
-/// An eighth of the machine's memory, between 64 MiB and 2 GiB.
-pub fn default_memory_bytes() -> usize {
-    let kib: usize = std::fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| text.lines().next()?.split_whitespace().nth(1)?.parse().ok())
-        .unwrap_or(1 << 20);
-    (kib * 1024 / 8).clamp(64 << 20, 2 << 30)
-}
-
-/// Why a mirror can't start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// It can't listen.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// A certificate can't be used.
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
-    /// The traffic log's directory can't be used.
-    #[error(transparent)]
-    TrafficLog(#[from] OpenError),
-    /// A thread can't be started.
-    #[error("can't start a thread: {0}")]
-    Thread(#[from] std::io::Error),
-}
 
 /// A running mirror.
 #[derive(Debug)]
@@ -302,62 +221,6 @@ impl Mirror {
     /// All arms.
     pub fn arms(&self) -> Vec<Arc<ArmShared>> {
         lock(&self.arms).clone()
-    }
-
-    /// Begins observation: what production begins from now on is measured in intervals, on the arms too but
-    /// for those that [`Self::join`] later.
-    pub fn observe(&self, interval: Duration, later: &[String]) {
-        let interval_ns = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).max(1);
-        let observing = Observing { from_ns: now_ns(), interval_ns };
-        *lock(&self.observing) = Some((observing, 0));
-        lock(&self.ingest.recorder).observe(observing);
-        for arm in self.arms().iter().filter(|arm| !later.contains(&arm.name)) {
-            arm.measure_from(0, observing);
-        }
-    }
-
-    /// An arm that came later is measured from the next interval on.
-    pub fn join(&self, name: &str) {
-        let (Some(arm), Some((observing, _))) = (self.arm(name), *lock(&self.observing)) else { return };
-        let next = now_ns().saturating_sub(observing.from_ns) / observing.interval_ns + 1;
-        arm.measure_from(next, observing);
-    }
-
-    /// The intervals that are complete on production and on every arm that is alive and measured, each once.
-    pub fn take_intervals(&self) -> Vec<Interval> {
-        let measured = |arm: Arc<ArmShared>| Some((arm.measured_from()?, arm));
-        let arms: Vec<_> = self.arms().into_iter().filter(|arm| arm.is_alive()).filter_map(measured).collect();
-        let mut guard = lock(&self.observing);
-        let Some((Observing { from_ns, interval_ns }, next)) = guard.as_mut() else { return Vec::new() };
-        let recorded_ns = arms
-            .iter()
-            .map(|(_, arm)| arm.recorded_until_ns())
-            .fold(self.ingest.recorded_until_ns.load(Ordering::Acquire), u64::min);
-        let complete = recorded_ns.saturating_sub(*from_ns) / *interval_ns;
-        let mut taken = Vec::new();
-        while *next < complete {
-            let index = *next;
-            let mut sides = BTreeMap::from([(PRODUCTION.to_owned(), lock(&self.ingest.recorder).take(index))]);
-            for (from, arm) in &arms {
-                let side = lock(&arm.recorder).take(index);
-                if *from <= index {
-                    sides.insert(arm.name.clone(), side);
-                }
-            }
-            let length_us = *interval_ns / 1000;
-            taken.push(Interval { index, start_us: index * length_us, length_us, arms: sides });
-            *next += 1;
-        }
-        taken
-    }
-
-    /// Normalised texts and classes of the statements seen so far.
-    pub fn texts(&self) -> HashMap<Fingerprint, (Arc<str>, StatementClass)> {
-        let (reply, texts) = mpsc::channel();
-        if self.commands.try_send(Command::Texts(reply)).is_err() {
-            return HashMap::new();
-        }
-        texts.recv_timeout(INGEST_LIMIT).unwrap_or_default()
     }
 
     /// What the mirror itself knows of an experiment's status.

@@ -28,12 +28,16 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
     ops::Bound::{Excluded, Included},
     sync::Arc,
 };
 
-use self::{late::Unsettled, room::Room};
+use self::{
+    lane::{Lane, Stands},
+    late::Unsettled,
+    room::Room,
+};
 use super::{
     entry::Entry,
     id_map::{IdMap, IdSet},
@@ -41,6 +45,7 @@ use super::{
 };
 use crate::capture::exchange::{SessionId, SessionInfo};
 
+mod lane;
 mod late;
 mod room;
 mod stuck;
@@ -97,35 +102,6 @@ pub struct Order {
     /// Nothing can be stuck before, ns.
     stuck_from_ns: u64,
     changed: bool,
-}
-
-/// How far a session is on the arm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Stands {
-    /// It waits for [`Room`]: nothing of it starts.
-    Outside,
-    /// It is still to log in: what runs has not begun.
-    AtTheDoor,
-    /// It has logged in.
-    #[default]
-    Inside,
-}
-
-#[derive(Debug, Default)]
-struct Lane {
-    queue: VecDeque<Arc<Entry>>,
-    /// What runs on the arm, and since when, ns.
-    running: Option<(Arc<Entry>, u64)>,
-    stands: Stands,
-    closing: bool,
-    /// Its transaction, open on the arm, has written: others may wait for its locks there.
-    holds: bool,
-    /// What came last, whether or not it has been played.
-    last: Option<Arc<Entry>>,
-    /// Writes of the transaction that is open after it on production, which have locked rows.
-    locks: Vec<Arc<Entry>>,
-    /// All that was answered before has been held against them, or will be, ns.
-    settled_ns: u64,
 }
 
 impl Order {

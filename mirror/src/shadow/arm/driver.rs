@@ -15,8 +15,8 @@ use tokio::{
 use understudy_crds::condition::{ArmState, DivergenceKind, SkipReason};
 
 use super::{
-    ArmShared, lock,
-    session::{Done, Job, Told, play_session},
+    ArmShared,
+    session::{Job, Told, play_session},
     ticks::Ticks,
 };
 use crate::{
@@ -25,17 +25,17 @@ use crate::{
     shadow::{
         arm::address::ArmAddress,
         arm_clock::ArmClock,
-        compare::compare,
         entry::{Entry, Skip},
         id_map::{IdMap, IdSet},
         log::{LogEvent, Reader},
-        measured::{self, LONGEST_NS},
+        measured::LONGEST_NS,
         order::{Action, Order},
         overtaken::Overtaken,
-        player::PlayError,
         session_book::SessionSeed,
     },
 };
+
+mod played;
 
 /// How often it is looked what is due.
 const TICK: Duration = Duration::from_millis(1);
@@ -355,58 +355,6 @@ impl Driver {
     fn skip(&self, entry: &Entry) -> Option<Skip> {
         let unknown = self.unplayable.contains(&entry.exchange.session);
         entry.skip.or(unknown.then_some(Skip { reason: SkipReason::UnknownSession, changes: entry.writes }))
-    }
-
-    fn lost_exchange(&self, why: &str) {
-        self.shared.count(|c| c.lost += 1);
-        self.shared.lose(why);
-    }
-
-    fn finished(&mut self, done: Done, actions: &mut Vec<Action>) {
-        let Done { session, entry, due_ns, played } = done;
-        self.finished_ns = self.turn_ns;
-        match played {
-            Ok((outcome, misaligned)) => {
-                self.shared.count(|c| {
-                    c.played += 1;
-                    if misaligned {
-                        *c.divergence.entry(DivergenceKind::TransactionState).or_default() += 1;
-                    }
-                });
-                let overtaken = self.overtaken.is(&entry);
-                if entry.taken_in.get().is_some() {
-                    self.judge(&entry, &outcome, due_ns, overtaken);
-                } else {
-                    self.early.insert(entry.id, Early { begun_ns: entry.exchange.begun_ns, due_ns, outcome });
-                }
-            }
-            Err(PlayError::Prologue(_)) => {
-                self.unplayable.insert(session);
-                self.shared.count(|c| *c.skipped.entry(SkipReason::UnknownSession).or_default() += 1);
-                if entry.writes {
-                    self.shared.lose("a session whose state could not be rebuilt has written");
-                }
-            }
-            // As production's server did, which sent what ended both.
-            Err(PlayError::Connection(_)) if entry.outcome().is_some_and(|o| o.broken && o.error().is_some()) => {
-                self.shared.count(|c| c.played += 1);
-            }
-            Err(error) => self.lost_exchange(&error.to_string()),
-        }
-        actions.extend(self.order.finished(session));
-    }
-
-    fn judge(&self, entry: &Entry, arm: &Outcome, due_ns: u64, overtaken: bool) {
-        let Some(production) = entry.outcome() else { return };
-        let compared = compare(entry, production, arm, overtaken);
-        self.shared.count(|c| {
-            c.compared += compared.statements;
-            c.ambiguous += compared.ambiguous;
-            for kind in compared.divergences {
-                *c.divergence.entry(kind).or_default() += 1;
-            }
-        });
-        measured::record_arm(&mut lock(&self.shared.recorder), entry, production, arm, due_ns);
     }
 
     /// How the arm stands at this moment on the arms' clock.

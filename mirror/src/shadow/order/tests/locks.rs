@@ -1,7 +1,7 @@
 //! Production and an arm with rows' locks, simulated: whatever sessions wait for one another's rows on production, and
 //! however late its answers are seen, on the arm nobody waits in a circle. Must not decide what the order is to be.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use proptest::{strategy::ValueTree, test_runner::TestRunner};
 
