@@ -36,7 +36,7 @@ use crate::{floors::Check, place::Place};
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Interleaved rounds
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 9)]
     rounds: usize,
     /// Seconds of load on each target in each round
     #[arg(long, default_value_t = 3)]
