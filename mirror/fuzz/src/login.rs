@@ -50,7 +50,7 @@ async fn pass(client: &[u8], server: &[u8]) -> io::Result<Passed> {
     let (mut client_end, to_client) = ready(client).await?;
     let (mut server_end, to_server) = ready(server).await?;
     let (mut to_client, mut to_server) = (to_client, to_server);
-    let result = login::pass(&mut to_client, &mut to_server).await;
+    let result = login::pass(&mut to_client, &mut to_server, login::LIMIT).await;
     let left = (rest(&mut to_client).await?, rest(&mut to_server).await?);
     drop((to_client, to_server));
     let (mut heard, mut got) = (Vec::new(), Vec::new());

@@ -22,8 +22,8 @@ use crate::{
     },
 };
 
-/// The longest `authentication_timeout` that PostgreSQL takes: the worker ends a login, not the mirror.
-const LOGIN_LIMIT: Duration = Duration::from_secs(600);
+/// How long a login may take here: the longest `authentication_timeout` that PostgreSQL takes: the worker ends a login, not the mirror.
+pub const LIMIT: Duration = Duration::from_secs(600);
 /// No message of a login is longer; PostgreSQL's own limit for a client's is 64 KiB.
 const MESSAGE_BYTES: usize = 1 << 16;
 /// The login is over.
@@ -48,9 +48,9 @@ pub enum LoginError {
     Late,
 }
 
-/// Passes a login on until it has succeeded or failed.
-pub async fn pass(client: &mut Connection, worker: &mut Connection) -> Result<(), LoginError> {
-    timeout(LOGIN_LIMIT, exchange(client, worker)).await.unwrap_or(Err(LoginError::Late))
+/// Passes a login on until it has succeeded or failed, or has taken too long.
+pub async fn pass(client: &mut Connection, worker: &mut Connection, limit: Duration) -> Result<(), LoginError> {
+    timeout(limit, exchange(client, worker)).await.unwrap_or(Err(LoginError::Late))
 }
 
 async fn exchange(client: &mut Connection, worker: &mut Connection) -> Result<(), LoginError> {
@@ -132,4 +132,23 @@ async fn message(from: &mut Connection, tag: u8) -> Result<Vec<u8>, LoginError> 
         return Err(gone().into());
     }
     Ok(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt as _, net::UnixStream};
+
+    use super::*;
+    use crate::stream::Stream;
+
+    #[tokio::test]
+    async fn a_login_that_nobody_goes_on_with_is_over_when_its_time_is_up() {
+        let (_silent, client) = UnixStream::pair().unwrap();
+        let (mut server, worker) = UnixStream::pair().unwrap();
+        let [mut client, mut worker] = [client, worker].map(|stream| Connection::Plain(Stream::Unix(stream)));
+        // A password is asked for, and the client says none.
+        server.write_all(&encode::message_bytes(b::AUTHENTICATION, &[0, 0, 0, 3])).await.unwrap();
+        let passed = pass(&mut client, &mut worker, Duration::from_millis(50)).await;
+        assert!(matches!(passed, Err(LoginError::Late)), "{passed:?}");
+    }
 }

@@ -224,7 +224,7 @@ pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
             }
             let shown = worker.peer_certificate();
             if shown.is_some() && shown != certificate.as_ref() {
-                match login::pass(&mut client, &mut worker).await {
+                match login::pass(&mut client, &mut worker, login::LIMIT).await {
                     Ok(()) => {}
                     Err(LoginError::Downgrade) => {
                         counters.unbound.fetch_add(1, Ordering::Relaxed);

@@ -144,6 +144,17 @@ async fn messages_near_the_limit_pass_whole() {
     let rows: i64 = stage.servers.worker.connect().await.query_one(count, &[]).await.expect("rows").get(0);
     assert_eq!(usize::try_from(rows).ok(), Some(128 * MIB / 8));
     expect_small(&stage, "COPY data of 128 MB in one message");
+
+    // As long as a message may be, but for its header and the rest of a MiB.
+    client.send(&query("COPY copied FROM STDIN WHERE false")).await;
+    client.until(b'G').await;
+    let line = format!("7\t{}\n", "y".repeat(MIB - 3));
+    client.send_long(b'd', b"", line.as_bytes(), 1023, b"").await;
+    client.send(&message(b'c', &[])).await;
+    let mut expected = Raw::login(stage.direct).await;
+    expected.send(&query("COPY copied FROM '/dev/null'")).await;
+    assert_eq!(client.until(b'Z').await, expected.until(b'Z').await, "it was taken, and no row of it kept");
+    expect_small(&stage, "COPY data of 1 GB in one message");
     stage.end().await;
 }
 

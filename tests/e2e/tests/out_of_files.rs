@@ -1,7 +1,10 @@
-//! A mirror that may not have many files open: the last ones are production's, and the arms are let go of.
+//! A mirror that may not have many files open: the last ones are production's, and the arms are let go of. Where none
+//! are left, clients wait to be taken in, which is counted.
 
+use tokio::net::TcpStream;
 use understudy_crds::condition::ArmState;
 use understudy_e2e::{application::connect, stage::Servers};
+use understudy_harness::wait_until;
 
 const TABLE: &str = "CREATE TABLE written (i int)";
 /// Two hundred of them no arm takes.
@@ -29,5 +32,19 @@ async fn where_files_are_short_the_arms_are_let_go_of_and_every_client_is_served
         client.batch_execute("INSERT INTO written VALUES (0)").await.expect("a row");
     }
     assert_eq!(stage.metric("understudy_sessions").await, i64::from(SESSIONS));
+    assert_eq!(stage.metric("understudy_accept_failures_total").await, 0);
+
+    let mut silent = Vec::new();
+    for _ in 0..FILES {
+        silent.push(TcpStream::connect(stage.through).await.expect("a connection"));
+    }
+    wait_until("no file is left", || async { stage.open_files() as u64 == FILES }).await;
+    for client in &clients {
+        client.batch_execute("INSERT INTO written VALUES (1)").await.expect("a row beside them");
+    }
+    drop(silent);
+    let newcomer = connect(stage.through).await.expect("a session when there are files again");
+    newcomer.batch_execute("INSERT INTO written VALUES (2)").await.expect("a row");
+    assert!(stage.metric("understudy_accept_failures_total").await > 0);
     stage.end().await;
 }
