@@ -11,25 +11,22 @@
 //!                                       ◄───────────────────────────────────┘ the front one has ended
 //! ```
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, OnceLock},
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use self::{spare_ready::SpareReady, unsynced::Unsynced};
 use super::{
     copy_in::CopyIn,
     digest::RowDigest,
-    exchange::{Exchange, Outcome, SessionId, StatementOutcome},
+    exchange::{Exchange, SessionId, StatementOutcome},
     growing::Growing,
 };
 use crate::wire::{
-    backend::{self, TransactionStatus, tag as b},
-    encode,
+    backend::TransactionStatus,
     frame::{FrameError, Piece, Splitter},
-    frontend::tag as f,
 };
 
+mod answering;
+mod asking;
 mod copying;
 mod spare_ready;
 mod unsynced;
@@ -230,234 +227,6 @@ impl Tracker {
     /// Requests that are complete and whose answer is not.
     pub fn awaited(&self) -> usize {
         self.awaiting.len()
-    }
-
-    /// Takes what the client sent.
-    pub fn client(&mut self, chunk: &[u8], now_ns: u64, steps: &mut Vec<Step>) -> Result<(), Malformed> {
-        let mut rest = chunk;
-        while let Some(piece) = next(&mut self.client, chunk, &mut rest)? {
-            // Some clients send their first request along with the password.
-            if !self.logged_in && piece.tag == f::PASSWORD {
-                continue;
-            }
-            if piece.tag == f::TERMINATE {
-                // What it had begun and not ended is over now, with what came of it so far.
-                if piece.last {
-                    steps.push(Step::Terminated);
-                }
-                continue;
-            }
-            if self.is_of_a_copy(piece.tag) {
-                self.copy_piece(&piece);
-                continue;
-            }
-            // A Flush by itself asks for nothing.
-            if piece.tag == f::FLUSH && self.building.is_none() {
-                continue;
-            }
-            let building = self.building.get_or_insert_with(|| Building::at(now_ns));
-            if piece.first && building.unsynced.rests() {
-                // Nobody waited for what came before.
-                building.begun_ns = now_ns;
-            }
-            if self.keep == Keep::Requests {
-                append(&mut building.request, &piece, self.room_bytes);
-            }
-            if piece.last {
-                building.copy.sent(piece.tag);
-                building.unsynced.sent(piece.tag);
-                building.asks |= !matches!(piece.tag, f::SYNC | f::FLUSH);
-                building.whole_bytes = building.request.len();
-                match piece.tag {
-                    // Such a server has not come to it.
-                    f::QUERY | f::FUNCTION_CALL if building.unsynced.has_failed() => {}
-                    f::QUERY | f::FUNCTION_CALL => self.complete(false, steps),
-                    f::SYNC => self.complete(true, steps),
-                    _ => {}
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn complete(&mut self, by_sync: bool, steps: &mut Vec<Step>) {
-        let Some(Building { begun_ns, request, mut copy, asks, .. }) = self.building.take() else { return };
-        if by_sync {
-            copy.request_ends_with_sync();
-        }
-        let exchange = (self.keep != Keep::Boundaries).then(|| {
-            Arc::new(Exchange {
-                session: self.session,
-                sequence: self.sequence,
-                begun_ns,
-                request: request.into(),
-                outcome: OnceLock::new(),
-            })
-        });
-        self.sequence += 1;
-        let (copy_data, is_sync_alone) = (Growing::default(), !asks);
-        let awaiting = Awaiting { exchange: exchange.clone(), copy, copy_data, is_open_sync: false, is_sync_alone };
-        self.awaiting.push_back(awaiting);
-        // Nobody knows the session before its login; what it asked for until then is told after that.
-        if self.logged_in {
-            steps.extend(exchange.map(Step::Begun));
-        }
-    }
-
-    /// Whether an answer belongs to an exchange: to one whose request is complete, or, after a Flush, to the one
-    /// whose Sync is still to come.
-    fn is_asked(&self) -> bool {
-        !self.awaiting.is_empty() || self.building.is_some()
-    }
-
-    /// Takes what the server sent.
-    pub fn server(&mut self, chunk: &[u8], now_ns: u64, steps: &mut Vec<Step>) -> Result<(), Malformed> {
-        let mut rest = chunk;
-        while let Some(piece) = next(&mut self.server, chunk, &mut rest)? {
-            self.server_has_spoken = true;
-            self.spare.said(piece.tag);
-            if let Some(building) = self.building.as_mut().filter(|_| self.awaiting.is_empty()) {
-                building.unsynced.answered(piece.tag);
-            }
-            match piece.tag {
-                b::DATA_ROW | b::COPY_DATA | b::FUNCTION_RESULT if self.keep != Keep::Boundaries => {
-                    self.rows.piece(piece.payload, piece.first, piece.last);
-                }
-                b::PARSE_COMPLETE => self.parsed += usize::from(piece.last && self.is_asked()),
-                b::READY_FOR_QUERY
-                | b::COMMAND_COMPLETE
-                | b::ERROR
-                | b::BACKEND_KEY
-                | b::EMPTY_QUERY
-                | b::PORTAL_SUSPENDED
-                | b::COPY_IN => {
-                    if piece.first && piece.last {
-                        self.answer(piece.tag, piece.payload, now_ns, steps);
-                    } else {
-                        if piece.first {
-                            self.kept.clear();
-                        }
-                        let room = KEPT_BYTES.saturating_sub(self.kept.len());
-                        self.kept.extend_from_slice(piece.payload.get(..room).unwrap_or(piece.payload));
-                        if piece.last {
-                            let kept = std::mem::take(&mut self.kept);
-                            self.answer(piece.tag, &kept, now_ns, steps);
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn answer(&mut self, tag: u8, payload: &[u8], now_ns: u64, steps: &mut Vec<Step>) {
-        match tag {
-            b::BACKEND_KEY => {
-                self.backend_pid = backend::backend_pid(payload).unwrap_or(0);
-                self.backend_key = payload.to_vec();
-            }
-            b::COPY_IN => self.copy_asked(),
-            b::COMMAND_COMPLETE => self.statement(now_ns, backend::tag_rows(payload), None),
-            b::EMPTY_QUERY | b::PORTAL_SUSPENDED => self.statement(now_ns, None, None),
-            b::ERROR => {
-                if let Some(front) = self.awaiting.front_mut() {
-                    front.copy.failed();
-                } else if let Some(building) = &mut self.building {
-                    // Told after a Flush.
-                    building.copy.failed();
-                }
-                self.statement(now_ns, None, Some(backend::sqlstate(payload)));
-            }
-            b::READY_FOR_QUERY => {
-                let after = TransactionStatus::from_byte(payload.first().copied().unwrap_or(b'I'));
-                let is_spare = self.spare.is_here(self.awaiting.front());
-                if self.logged_in {
-                    if !is_spare {
-                        self.ready(after, now_ns, false, steps);
-                    }
-                } else {
-                    self.logged_in = true;
-                    self.status = after;
-                    self.last_ended_ns = now_ns;
-                    self.statements.clear();
-                    steps.push(Step::LoggedIn);
-                    steps.extend(self.awaiting.iter().filter_map(|a| a.exchange.clone()).map(Step::Begun));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn statement(&mut self, ended_ns: u64, tag_rows: Option<u64>, error: Option<backend::SqlState>) {
-        if self.keep == Keep::Boundaries {
-            return;
-        }
-        let (digest, rows) = self.rows.take();
-        // Errors that belong to no exchange (a FATAL on shutdown) have nowhere to go.
-        if self.logged_in && self.is_asked() {
-            self.statements.push(StatementOutcome { ended_ns, tag_rows, rows, digest, error });
-        }
-    }
-
-    fn ready(&mut self, after: TransactionStatus, ended_ns: u64, broken: bool, steps: &mut Vec<Step>) {
-        // Rows of a function call come without a CommandComplete.
-        let (digest, rows) = self.rows.take();
-        if rows > 0 {
-            self.statements.push(StatementOutcome { ended_ns, tag_rows: None, rows, digest, error: None });
-        }
-        let front = self.awaiting.pop_front();
-        let copied = front.as_ref().map_or(0, |front| front.copy_data.len());
-        self.spare.may_come(front.as_ref());
-        self.copy_bytes = self.copy_bytes.saturating_sub(copied);
-        let Some(Awaiting { exchange: Some(exchange), copy_data, .. }) = front else {
-            // Nothing was asked for, or nobody wants to know what came of it.
-            self.status = after;
-            return;
-        };
-        let outcome = Outcome {
-            served_from_ns: exchange.begun_ns.max(self.last_ended_ns),
-            ended_ns,
-            statements: std::mem::take(&mut self.statements),
-            parsed: std::mem::take(&mut self.parsed),
-            before: self.status,
-            after,
-            copy_in: copy_data.into(),
-            broken,
-        };
-        self.status = after;
-        self.last_ended_ns = ended_ns;
-        // The outcome is set by this tracker alone, once.
-        let _ = exchange.outcome.set(outcome);
-        steps.push(Step::Ended(exchange));
-    }
-
-    /// The connection is gone: whatever was under way ends broken.
-    pub fn broken(&mut self, now_ns: u64, steps: &mut Vec<Step>) {
-        // What was answered after a Flush has taken effect there, a COMMIT above all, although its Sync never came. What
-        // a server ends a session for is not told: an arm would be ended by it as well.
-        let done = |statement: &StatementOutcome| statement.error.is_none();
-        let answered = self.awaiting.is_empty() && !self.statements.is_empty() && self.statements.iter().all(done);
-        if let Some(building) = self.building.as_mut().filter(|_| answered) {
-            if self.keep == Keep::Requests {
-                // What it was sending when it went is no message.
-                building.request.truncate(building.whole_bytes);
-                building.request.extend(&encode::SYNC, self.room_bytes);
-            }
-            self.complete(true, steps);
-        } else {
-            self.building = None;
-            if self.awaiting.is_empty() {
-                self.statements.clear();
-            }
-        }
-        if !self.logged_in {
-            self.awaiting.clear();
-            self.copy_bytes = 0;
-        }
-        while !self.awaiting.is_empty() {
-            self.ready(TransactionStatus::Idle, now_ns, true, steps);
-        }
     }
 
     /// The server is waiting for the data of a COPY.

@@ -4,7 +4,7 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, LazyLock},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -14,7 +14,10 @@ use tokio::{
     time::{Instant, Sleep, timeout},
 };
 
-use self::patience::{LOOK, Patience, is_cancelled, patience};
+use self::{
+    patience::{LOOK, Patience, is_cancelled, patience},
+    request::{given_up, prepared_first},
+};
 use super::{arm::address::ArmAddress, entry::Entry};
 use crate::{
     buffer::Lent,
@@ -25,15 +28,13 @@ use crate::{
     clock::now_ns,
     connection::Connection,
     tls::TlsError,
-    wire::{backend::TransactionStatus, encode, frame, frontend::tag},
+    wire::{backend::TransactionStatus, encode},
 };
 
 mod login;
 mod patience;
+mod request;
 mod timeouts;
-
-/// Ends a COPY that production did not come to.
-static NO_DATA: LazyLock<Vec<u8>> = LazyLock::new(|| encode::copy_fail("production was not asked for it"));
 
 /// Why a session on an arm ended.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +101,14 @@ impl Player {
         if undo {
             self.command("BEGIN").await?;
         }
-        let played = self.exchange(&entry.exchange.request, &copy_in, || entry.outcome()).await?;
+        let request = match prepared_first(&entry.exchange.request) {
+            Some((prepares, request)) => {
+                self.ask(&prepares).await?;
+                request
+            }
+            None => entry.exchange.request.clone(),
+        };
+        let played = self.exchange(&request, &copy_in, || entry.outcome()).await?;
         if undo {
             self.command("ROLLBACK").await?;
         }
@@ -188,11 +196,12 @@ impl Player {
         steps.clear();
         tracker.client(request, now_ns(), steps)?;
         let (mut unsent, mut copy_unsent) = (request.as_ref(), copy_in.as_ref());
+        let no_data = OnceLock::new();
         loop {
             // Data of a COPY follows when the arm asks for it; where production was asked for none, there is none.
             if unsent.is_empty() && tracker.wants_copy_data() {
                 if copy_unsent.is_empty() {
-                    copy_unsent = NO_DATA.as_slice();
+                    copy_unsent = no_data.get_or_init(|| given_up(request, &Bytes::new()));
                 }
                 tracker.client(copy_unsent, now_ns(), steps)?;
                 unsent = std::mem::take(&mut copy_unsent);
@@ -247,26 +256,6 @@ fn outcome_of(exchange: Arc<Exchange>) -> Outcome {
         Err(exchange) => exchange.outcome.get().cloned(),
     }
     .unwrap_or_default()
-}
-
-/// Data of a COPY whose client vanished in the middle of it: what came whole, and that there will be no more. An arm
-/// that was waiting for the rest would hold what it has locked. An arm that is not asked for data is sent none of it.
-fn given_up(request: &[u8], copy_in: &Bytes) -> Bytes {
-    let (mut whole, mut said_all, mut synced) = (0, false, false);
-    for message in frame::messages(copy_in) {
-        whole += frame::HEADER_BYTES + message.payload.len();
-        synced = said_all && message.tag == tag::SYNC;
-        said_all |= matches!(message.tag, tag::COPY_DONE | tag::COPY_FAIL);
-    }
-    let mut data = copy_in.get(..whole).unwrap_or_default().to_vec();
-    if !said_all {
-        data.extend(encode::copy_fail("the client has gone"));
-    }
-    let by_sync = frame::messages(request).last().is_some_and(|message| message.tag == tag::SYNC);
-    if by_sync && !synced {
-        data.extend(encode::SYNC);
-    }
-    data.into()
 }
 
 /// Cancels what runs behind a key. When that fails the statement runs to its end, which is waited for

@@ -31,6 +31,8 @@ pub fn copy_fail(why: &str) -> Vec<u8> {
 
 /// Sync.
 pub const SYNC: [u8; 5] = [b'S', 0, 0, 0, 4];
+/// Describe of a prepared statement that nobody has: it fails the transaction that it is in.
+pub const FAIL: &[u8] = b"D\0\0\0\x19Sunderstudy: no Sync\0";
 /// `SSLRequest`, "Message Formats" of the protocol: length 8, code 80877103.
 pub const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 /// Terminate.
@@ -95,5 +97,6 @@ mod tests {
         assert_eq!(back.parameters, of.parameters);
         assert_eq!(read::first(&cancel(&[0; 8])), Ok(read::First::Cancel));
         assert_eq!(read::first(&SSL_REQUEST), Ok(read::First::SslRequest));
+        assert_eq!(frame::messages(FAIL).map(|m| m.bytes.len()).collect::<Vec<_>>(), [FAIL.len()]);
     }
 }

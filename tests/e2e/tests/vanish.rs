@@ -30,19 +30,21 @@ enum Moment {
     Idle,
     Message,
     Pipeline,
+    Committed,
     CopyIn,
     CopyOut,
     Lock,
     Sleep,
 }
 
-const MOMENTS: [Moment; 10] = [
+const MOMENTS: [Moment; 11] = [
     Moment::Nothing,
     Moment::Startup,
     Moment::Password,
     Moment::Idle,
     Moment::Message,
     Moment::Pipeline,
+    Moment::Committed,
     Moment::CopyIn,
     Moment::CopyOut,
     Moment::Lock,
@@ -56,6 +58,12 @@ impl Moment {
             Self::Nothing | Self::Startup | Self::Password | Self::Idle => (Vec::new(), None),
             Self::Message => (vec![b'Q', 0, 0, 1, 0, b'S', b'E'], None),
             Self::Pipeline => (execute("SELECT 1", &[]).repeat(100), None),
+            // The one is committed, the other is not: there is no Sync.
+            Self::Committed => {
+                let update = query("BEGIN; UPDATE held SET i = 5");
+                let undone = execute("UPDATE held SET i = 6 RETURNING i", &[]);
+                ([update, execute("COMMIT", &[]), message(b'H', &[]), undone, message(b'H', &[])].concat(), Some(b'D'))
+            }
             Self::CopyIn => ([query("COPY copied FROM STDIN"), message(b'd', b"1\n2\n")].concat(), Some(b'G')),
             Self::CopyOut => {
                 (query("COPY (SELECT repeat('x', 1000) FROM generate_series(1, 100000)) TO STDOUT"), Some(b'd'))

@@ -27,12 +27,17 @@ struct Told<'a> {
 }
 
 impl Told<'_> {
+    /// Whether this comes next, of a simple query.
+    fn has(&mut self, bytes: &[u8]) -> bool {
+        self.has_of(bytes, Kind::Simple)
+    }
+
     /// Whether this comes next. An arm may ask for the data of a COPY whatever it was told: it is told each time that
     /// there is none.
-    fn has(&mut self, bytes: &[u8]) -> bool {
+    fn has_of(&mut self, bytes: &[u8], kind: Kind) -> bool {
         match self.rest.strip_prefix(bytes) {
             Some(rest) if !bytes.is_empty() => {
-                let no_data = encode::copy_fail("production was not asked for it");
+                let no_data = no_data(kind);
                 self.rest = rest;
                 while let Some(rest) = self.rest.strip_prefix(&no_data[..]) {
                     assert!(self.said.contains(&tag::COPY_IN), "no data for nobody");
@@ -51,8 +56,8 @@ impl Told<'_> {
     /// One exchange, which was played to its end or not.
     fn exchange(&mut self, wanted: Wanted, played: bool) {
         let undone = matches!(wanted.fate, Fate::Cancelled | Fate::Broken) && self.has(&query("BEGIN"));
-        assert!(self.has(&wanted.request()) || !played, "it was played and not asked for");
-        if self.has(&data(wanted)) {
+        assert!(self.has_of(&wanted.request(), wanted.kind) || !played, "it was played and not asked for");
+        if self.has_of(&data(wanted), wanted.kind) {
             assert!(self.said.contains(&tag::COPY_IN), "data that nobody asked for");
         }
         if undone {
@@ -66,11 +71,14 @@ fn data(wanted: Wanted) -> Vec<u8> {
     match wanted {
         Wanted { kind: Kind::Copy(_), .. } | Wanted { fate: Fate::Well, .. } => wanted.copy_in().to_vec(),
         // Production had none.
-        Wanted { kind, .. } => {
-            let sync = if kind == Kind::Extended { &encode::SYNC[..] } else { &[] };
-            [&encode::copy_fail("the client has gone"), sync].concat()
-        }
+        Wanted { kind, .. } => no_data(kind),
     }
+}
+
+/// What follows when it asks for more than there is.
+fn no_data(kind: Kind) -> Vec<u8> {
+    let sync = if kind == Kind::Extended { &encode::SYNC[..] } else { &[] };
+    [&encode::copy_fail("the client has gone"), sync].concat()
 }
 
 /// Judges what a player and an arm came to.

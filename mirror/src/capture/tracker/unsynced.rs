@@ -48,8 +48,8 @@ impl Unsynced {
         self == Self::Answered
     }
 
-    /// Whether the server ignores what comes.
-    pub(super) fn has_failed(self) -> bool {
-        self == Self::Failed
+    /// Whether the server ignores such a message.
+    pub(super) fn ignores(self, tag: u8) -> bool {
+        self == Self::Failed && tag != f::SYNC
     }
 }
