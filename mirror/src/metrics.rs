@@ -17,7 +17,10 @@ use understudy_crds::{
     status::{ArmStatus, ClassKey, LatencyByClass, ShadowExperimentStatus},
 };
 
-use crate::{mirror::Mirror, production::counters::Cause};
+use crate::{
+    mirror::Mirror,
+    production::counters::{Cause, Side},
+};
 
 /// The content type of the OpenMetrics text format.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -25,6 +28,11 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Arm {
     arm: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Malformed {
+    side: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -64,7 +72,6 @@ fn production(registry: &mut Registry, status: &ShadowExperimentStatus, mirror: 
     for (name, help, counter) in [
         ("connections", "Client connections accepted", &counters.connections),
         ("accept_failures", "Failed attempts to take a client in", &counters.unaccepted),
-        ("connections_malformed", "Connections ended for malformed messages", &counters.malformed),
         ("connections_encrypted", "Client connections that use TLS", &counters.encrypted),
         (
             "connections_unencrypted",
@@ -78,6 +85,11 @@ fn production(registry: &mut Registry, status: &ShadowExperimentStatus, mirror: 
     ] {
         registry.register(name, help, ConstCounter::new(counter.load(Ordering::Relaxed)));
     }
+    let malformed: Family<Malformed, Counter> = Family::default();
+    for side in Side::ALL {
+        malformed.get_or_create(&Malformed { side: side.word().to_owned() }).inc_by(counters.malformed(side));
+    }
+    registry.register("connections_malformed", "Connections ended for malformed messages, by who sent them", malformed);
     let refused: Family<Refused, Counter> = Family::default();
     for cause in Cause::ALL {
         refused.get_or_create(&Refused { cause: cause.word().to_owned() }).inc_by(counters.refused(cause));

@@ -9,7 +9,10 @@ use tokio::{
 };
 use understudy_mirror::{
     connection::Connection,
-    production::login::{self, LoginError},
+    production::{
+        counters::Side,
+        login::{self, LoginError},
+    },
     stream::Stream,
 };
 
@@ -89,9 +92,9 @@ fn judge(client: &[u8], server: &[u8], passed: &Passed) {
             assert_eq!((server.len() - server_left.len(), heard.len()), (taken, told), "up to its end and no further");
             assert_eq!(client.len() - client_left.len(), got.len(), "all that was read of the client goes on");
         }
-        Err(LoginError::Malformed) => {
-            let malformed = |bytes: &[u8]| messages(bytes).1;
-            assert!(malformed(client) || malformed(server), "what is malformed is in neither");
+        Err(LoginError::Malformed(side)) => {
+            let said = if *side == Side::Client { client } else { server };
+            assert!(messages(said).1, "nothing that this side said is malformed");
         }
         Err(LoginError::Downgrade) => assert!(holds(server, BOUND), "a downgrade of what was not offered"),
         Err(LoginError::Connection(_)) => {}

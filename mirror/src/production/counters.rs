@@ -10,8 +10,6 @@ pub struct Counters {
     pub connections: AtomicU64,
     /// Attempts to accept one that failed. Those clients wait and are not lost.
     pub unaccepted: AtomicU64,
-    /// Connections ended for malformed messages.
-    pub malformed: AtomicU64,
     /// Connections that are encrypted.
     pub encrypted: AtomicU64,
     /// Connections that ended for want of TLS that both sides take.
@@ -24,7 +22,30 @@ pub struct Counters {
     pub replication: AtomicU64,
     /// The worker could not be reached.
     pub worker_unreachable: AtomicU64,
+    malformed: [AtomicU64; Side::ALL.len()],
     refused: [AtomicU64; Cause::ALL.len()],
+}
+
+/// Who has sent what is no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The client.
+    Client,
+    /// The worker.
+    Worker,
+}
+
+impl Side {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Client, Self::Worker];
+
+    /// Its name in the metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Worker => "worker",
+        }
+    }
 }
 
 /// Why a connection ended before its client was in a session, where no other counter says so.
@@ -62,6 +83,18 @@ impl Cause {
 }
 
 impl Counters {
+    /// Counts a connection that ended for a malformed message of this side's.
+    pub fn malform(&self, side: Side) {
+        if let Some(counter) = self.malformed.get(side as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Connections ended for malformed messages of this side's.
+    pub fn malformed(&self, side: Side) -> u64 {
+        self.malformed.get(side as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
     /// Counts a connection that ended before a session.
     pub fn refuse(&self, cause: Cause) {
         if let Some(counter) = self.refused.get(cause as usize) {
@@ -87,6 +120,8 @@ mod tests {
         }
         assert_eq!(Cause::ALL.map(|cause| counters.refused(cause)), [0, 1, 2, 3, 4, 5]);
         let mut words = Cause::ALL.map(Cause::word).to_vec();
+        counters.malform(Side::Worker);
+        assert_eq!(Side::ALL.map(|side| (side.word(), counters.malformed(side))), [("client", 0), ("worker", 1)]);
         words.sort_unstable();
         words.dedup();
         assert_eq!(words.len(), Cause::ALL.len());

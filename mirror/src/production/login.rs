@@ -11,6 +11,7 @@ use std::{io, time::Duration};
 
 use tokio::{io::Interest, time::timeout};
 
+use super::counters::Side;
 use crate::{
     connection::Connection,
     wire::{
@@ -42,7 +43,7 @@ pub enum LoginError {
     Downgrade,
     /// What comes is no message of a login.
     #[error("a message that belongs to no login")]
-    Malformed,
+    Malformed(Side),
     /// It has taken too long.
     #[error("the login has taken too long")]
     Late,
@@ -60,7 +61,8 @@ async fn exchange(client: &mut Connection, worker: &mut Connection) -> Result<()
         // where it is for whoever follows the session.
         let (from_client, tag) = if asked { first_byte(client, worker).await? } else { (false, tag(worker).await?) };
         let sender = if from_client { &mut *client } else { &mut *worker };
-        let message = message(sender, tag).await?;
+        let side = if from_client { Side::Client } else { Side::Worker };
+        let message = message(sender, tag, side).await?;
         let payload = message.get(HEADER_BYTES..).unwrap_or_default();
         if from_client {
             if tag == f::PASSWORD && left_out && believes_that_binding_is_missing(payload) {
@@ -115,7 +117,7 @@ async fn tag(from: &mut Connection) -> Result<u8, LoginError> {
 }
 
 /// The rest of a message, the whole of it.
-async fn message(from: &mut Connection, tag: u8) -> Result<Vec<u8>, LoginError> {
+async fn message(from: &mut Connection, tag: u8, side: Side) -> Result<Vec<u8>, LoginError> {
     let gone = || io::Error::from(io::ErrorKind::UnexpectedEof);
     let mut length = [0; 4];
     if !from.read_exactly(&mut length).await? {
@@ -123,7 +125,7 @@ async fn message(from: &mut Connection, tag: u8) -> Result<Vec<u8>, LoginError> 
     }
     let bytes = u32::from_be_bytes(length) as usize;
     if !(4..=MESSAGE_BYTES).contains(&bytes) {
-        return Err(LoginError::Malformed);
+        return Err(LoginError::Malformed(side));
     }
     let mut message = vec![tag];
     message.extend_from_slice(&length);

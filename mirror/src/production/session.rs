@@ -230,8 +230,8 @@ pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
                         counters.unbound.fetch_add(1, Ordering::Relaxed);
                         return refuse(&mut client, "28000", UNBOUND).await;
                     }
-                    Err(LoginError::Malformed) => {
-                        counters.malformed.fetch_add(1, Ordering::Relaxed);
+                    Err(LoginError::Malformed(side)) => {
+                        counters.malform(side);
                         return refuse(&mut client, "08P01", "understudy: a message that belongs to no login").await;
                     }
                     Err(LoginError::Late) => return counters.refuse(Cause::Late),

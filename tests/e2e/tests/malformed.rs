@@ -61,7 +61,8 @@ enum Told {
     Bytes(&'static [u8]),
 }
 
-const MALFORMED: Option<&str> = Some("connections_malformed");
+const MALFORMED: Option<&str> = Some("connections_malformed{side=\"client\"}");
+const WORKER_MALFORMED: Option<&str> = Some("connections_malformed{side=\"worker\"}");
 const VANISHED: Option<&str> = Some("connections_refused{cause=\"vanished\"}");
 const LENGTH: Option<&str> = Some("connections_refused{cause=\"length\"}");
 const UNASKED: Option<&str> = Some("connections_refused{cause=\"unasked\"}");
@@ -134,10 +135,15 @@ fn cases() -> Vec<Case> {
             begins: Some((longest_startup(), b'Z')),
             ..after("a first packet as long as it may be", "", message(b'X', b""), Directly(""), None)
         },
-        after("an answer of 2 GiB", "long_answer", query("SELECT 1"), ByMirror("08P01"), MALFORMED),
-        after("an answer of length 3", "short_answer", query("SELECT 1"), ByMirror("08P01"), MALFORMED),
+        after("an answer of 2 GiB", "long_answer", query("SELECT 1"), ByMirror("08P01"), WORKER_MALFORMED),
+        after("an answer of length 3", "short_answer", query("SELECT 1"), ByMirror("08P01"), WORKER_MALFORMED),
         after("half of an answer", "half_answer", query("SELECT 1"), Bytes(HALF), None),
-        before("a worker that does not speak the protocol", &startup("strange_login"), ByMirror("08P01"), MALFORMED),
+        before(
+            "a worker that does not speak the protocol",
+            &startup("strange_login"),
+            ByMirror("08P01"),
+            WORKER_MALFORMED,
+        ),
     ]
 }
 

@@ -28,8 +28,9 @@ const TABLE: &str = "CREATE TABLE written (i int)";
 const ALERT: u8 = 21;
 const UNENCRYPTED: &str = "connections_unencrypted_total";
 const REFUSED: &str = "connections_refused_total{cause=\"protocol\"}";
+const MALFORMED: &str = "connections_malformed_total{side=\"client\"}";
 /// Why connections may end before a session, and how many have TLS.
-const COUNTERS: [&str; 4] = [UNENCRYPTED, REFUSED, "connections_malformed_total", "connections_encrypted_total"];
+const COUNTERS: [&str; 4] = [UNENCRYPTED, REFUSED, MALFORMED, "connections_encrypted_total"];
 
 struct Stage {
     papers: Papers,

@@ -4,7 +4,11 @@ use std::sync::{Arc, atomic::Ordering};
 
 use understudy_mirror::{
     capture::exchange::Event,
-    production::{counters::Cause, session::Production, tap::Tap},
+    production::{
+        counters::{Cause, Side},
+        session::Production,
+        tap::Tap,
+    },
 };
 
 use super::{
@@ -151,8 +155,12 @@ fn counted(script: &Script, greeted: &Greeted, sent: &[u8], said: &[u8], played:
     ] {
         assert_eq!(count(counter), 0, "{name}");
     }
-    let malformed = count(&counters.malformed);
+    let malformed: u64 = Side::ALL.into_iter().map(|side| counters.malformed(side)).sum();
     assert!(malformed <= u64::from(is_malformed(greeted, sent, said)), "counted as malformed, and was not");
+    for (side, bytes) in [(Side::Client, sent.get(greeted.rest..).unwrap_or_default()), (Side::Worker, said)] {
+        let is_theirs = model::stream(bytes).malformed;
+        assert!(is_theirs || counters.malformed(side) == 0, "counted as the other side's");
+    }
     if own == Some(*b"08P01") {
         assert_eq!(malformed, 1, "told as malformed, and not counted");
     }

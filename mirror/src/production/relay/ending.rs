@@ -1,11 +1,13 @@
 //! How a relay ends, and what the client is told of it. It decides nothing about exchanges.
 
-use std::sync::atomic::Ordering;
-
 use tokio::time::timeout;
 
 use super::{FLUSH_LIMIT, Relay};
-use crate::{capture::tracker::Malformed, production::session::refuse, wire::frame::FrameError};
+use crate::{
+    capture::tracker::Malformed,
+    production::{counters::Side, session::refuse},
+    wire::frame::FrameError,
+};
 
 /// Why a relay ended.
 #[derive(Debug)]
@@ -66,21 +68,21 @@ impl Relay<'_> {
 
     /// Counts what has ended it and takes leave of the client.
     pub(super) async fn part(&mut self, end: End) {
-        let malformed = &self.production.counters.malformed;
+        let counters = &self.production.counters;
         match end {
             End::Client => self.last_answer().await,
             End::Worker | End::DrainedUnseen => {}
             End::ClientMalformed(error) => {
-                malformed.fetch_add(1, Ordering::Relaxed);
+                counters.malform(Side::Client);
                 self.tell(self.tracker.server_at_boundary(), "08P01", &error.to_string()).await;
             }
             End::WorkerUnable => {
-                malformed.fetch_add(1, Ordering::Relaxed);
+                counters.malform(Side::Worker);
                 tracing::warn!("the worker has no process for a client");
                 self.pass_on().await;
             }
             End::WorkerMalformed { error, whole } => {
-                malformed.fetch_add(1, Ordering::Relaxed);
+                counters.malform(Side::Worker);
                 tracing::warn!(%error, "the worker sent a malformed message");
                 self.pass_on().await;
                 self.tell(whole, "08P01", &error.to_string()).await;
