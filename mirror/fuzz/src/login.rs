@@ -97,6 +97,7 @@ fn judge(client: &[u8], server: &[u8], passed: &Passed) {
             assert!(messages(said).1, "nothing that this side said is malformed");
         }
         Err(LoginError::Downgrade) => assert!(holds(server, BOUND), "a downgrade of what was not offered"),
+        Err(LoginError::Unheard(_)) => assert!(server.is_empty(), "the server has said something"),
         Err(LoginError::Connection(_)) => {}
         Err(LoginError::Late) => panic!("nobody kept it waiting"),
     }

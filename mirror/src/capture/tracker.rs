@@ -177,16 +177,18 @@ impl Tracker {
         Self { room_bytes, ..self }
     }
 
-    /// From now on only boundaries are followed. What was kept of exchanges under way is handed back: to give up much
-    /// memory takes time.
-    pub fn keep_boundaries(&mut self) -> impl Send + use<> {
+    /// From now on only boundaries are followed. What was kept of exchanges under way is handed back, with its bytes: to
+    /// give up much memory takes time.
+    pub fn keep_boundaries(&mut self) -> (usize, impl Send + use<>) {
         self.keep = Keep::Boundaries;
+        let asked = self.awaiting.iter().filter_map(|awaiting| awaiting.exchange.as_ref());
+        let bytes = self.kept_bytes() + asked.map(|exchange| exchange.request.len()).sum::<usize>();
         let request = self.building.as_mut().map(|building| std::mem::take(&mut building.request));
         let give_up = |awaiting: &mut Awaiting| (awaiting.exchange.take(), std::mem::take(&mut awaiting.copy_data));
         let awaiting: Vec<_> = self.awaiting.iter_mut().map(give_up).collect();
         self.rows = RowDigest::default();
         self.copy_bytes = 0;
-        (request, awaiting, std::mem::take(&mut self.statements))
+        (bytes, (request, awaiting, std::mem::take(&mut self.statements)))
     }
 
     /// Bytes that are kept of requests, of COPY data and of outcomes that nobody has been handed yet.

@@ -38,6 +38,10 @@ pub enum LoginError {
     /// One of the two is gone.
     #[error(transparent)]
     Connection(#[from] io::Error),
+    /// The worker has ended the connection before it said anything. Of a certificate of ours that it does not take it tells
+    /// only now (TLS 1.3).
+    #[error("the worker has not said anything: {0}")]
+    Unheard(io::Error),
     /// The worker would take the client's words for an attack.
     #[error("the client could bind its channel and was not offered to")]
     Downgrade,
@@ -55,11 +59,14 @@ pub async fn pass(client: &mut Connection, worker: &mut Connection, limit: Durat
 }
 
 async fn exchange(client: &mut Connection, worker: &mut Connection) -> Result<(), LoginError> {
-    let (mut left_out, mut asked) = (false, false);
+    let (mut left_out, mut asked, mut heard) = (false, false, false);
     loop {
         // Some clients send their first request along with the password: it is no part of the login, and is left
         // where it is for whoever follows the session.
-        let (from_client, tag) = if asked { first_byte(client, worker).await? } else { (false, tag(worker).await?) };
+        let unheard = |error: io::Error| if heard { error.into() } else { LoginError::Unheard(error) };
+        let (from_client, tag) =
+            if asked { first_byte(client, worker).await? } else { (false, tag(worker).await.map_err(unheard)?) };
+        heard = true;
         let sender = if from_client { &mut *client } else { &mut *worker };
         let side = if from_client { Side::Client } else { Side::Worker };
         let message = message(sender, tag, side).await?;
@@ -108,10 +115,10 @@ async fn first_byte(client: &mut Connection, worker: &mut Connection) -> Result<
 }
 
 /// The type of the next message of one side.
-async fn tag(from: &mut Connection) -> Result<u8, LoginError> {
+async fn tag(from: &mut Connection) -> io::Result<u8> {
     let mut tag = [0];
     match from.read(&mut tag).await? {
-        0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
         _ => Ok(tag[0]),
     }
 }

@@ -293,11 +293,8 @@ impl Relay<'_> {
         tap.end(self.thread);
         if self.captured && !tap.is_capturing() {
             self.captured = false;
-            let kept = self.tracker.keep_boundaries();
-            if self.kept_bytes > 0 {
-                // Not here, where others wait for their turn.
-                drop(spawn_blocking(move || drop(kept)));
-            }
+            let (bytes, kept) = self.tracker.keep_boundaries();
+            free(bytes, kept);
             tap.kept(self.kept_bytes, 0);
             self.kept_bytes = 0;
         }
@@ -305,11 +302,19 @@ impl Relay<'_> {
 
     fn close(&mut self) {
         let now_ns = self.production.tap.begin(self.thread);
-        self.tracker.broken(now_ns, &mut self.steps);
+        let given_up = self.tracker.broken(now_ns, &mut self.steps);
+        free(given_up.len(), given_up);
         self.after_look();
         if self.startup.is_none() {
             self.production.tap.push(Event::SessionClosed(self.state.id));
         }
+    }
+}
+
+/// Lets go of what was kept. Much is not freed here, where others wait for their turn.
+fn free<T: Send + 'static>(bytes: usize, kept: T) {
+    if bytes >= KEPT_STEP_BYTES {
+        drop(spawn_blocking(move || drop(kept)));
     }
 }
 

@@ -21,7 +21,17 @@ pub struct Renewed<T> {
     load: Box<dyn Fn() -> Result<T, CertificateError> + Send + Sync>,
     // Held for a clone of the pointer alone.
     current: RwLock<Arc<T>>,
-    seen: Mutex<Vec<Stamp>>,
+    seen: Mutex<Seen>,
+}
+
+/// What was seen of the files last.
+#[derive(Debug, Default)]
+struct Seen {
+    /// As they were when something could be made of them.
+    used: Vec<Stamp>,
+    /// As they were when nothing could, and why: told once. They are tried again all the same: what was in the way need
+    /// not be seen on them.
+    refused: Option<(Vec<Stamp>, String)>,
 }
 
 impl<T> fmt::Debug for Renewed<T> {
@@ -38,7 +48,7 @@ impl<T> Renewed<T> {
         load: impl Fn() -> Result<T, CertificateError> + Send + Sync + 'static,
     ) -> Result<Self, CertificateError> {
         // Before they are read: what changes meanwhile is read again.
-        let seen = Mutex::new(stamps(&paths));
+        let seen = Mutex::new(Seen { used: stamps(&paths), refused: None });
         let current = RwLock::new(Arc::new(load()?));
         Ok(Self { paths, load: Box::new(load), current, seen })
     }
@@ -48,21 +58,65 @@ impl<T> Renewed<T> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads them again when they have changed. Whether there is something new; why not.
+    /// Reads them again when they have changed. Whether there is something new; why not, where that is not what it was the
+    /// last time.
     pub fn renew(&self) -> Result<bool, CertificateError> {
         let now = stamps(&self.paths);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if *seen == now {
+        if seen.used == now {
             return Ok(false);
         }
-        *seen = now;
-        let renewed = Arc::new((self.load)()?);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = renewed;
-        Ok(true)
+        match (self.load)() {
+            Ok(renewed) => {
+                *seen = Seen { used: now, refused: None };
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(renewed);
+                Ok(true)
+            }
+            Err(error) => {
+                let refused = Some((now, error.to_string()));
+                if seen.refused == refused {
+                    return Ok(false);
+                }
+                seen.refused = refused;
+                Err(error)
+            }
+        }
     }
 }
 
 fn stamps(paths: &[PathBuf]) -> Vec<Stamp> {
     let stamp = |path: &PathBuf| fs::metadata(path).and_then(|m| Ok((m.modified()?, m.len()))).ok();
     paths.iter().map(stamp).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_used_is_told_once_and_tried_until_it_can_be() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_owned();
+        let in_the_way = Arc::new(AtomicBool::new(false));
+        let (is_in_the_way, from) = (Arc::clone(&in_the_way), path.clone());
+        let load = move || {
+            let failed = is_in_the_way.load(Ordering::Relaxed);
+            let text = fs::read_to_string(&from).ok().filter(|_| !failed);
+            text.ok_or_else(|| CertificateError::Pem { path: from.clone(), what: "certificate" })
+        };
+        fs::write(&path, "old").unwrap();
+        let renewed = Renewed::read(vec![path.clone()], load).unwrap();
+        assert!(matches!(renewed.renew(), Ok(false)));
+        fs::write(&path, "the new one").unwrap();
+        in_the_way.store(true, Ordering::Relaxed);
+        assert!(renewed.renew().is_err());
+        assert!(matches!(renewed.renew(), Ok(false)), "told once");
+        assert_eq!(*renewed.current(), "old");
+        // Nothing is to be seen of it on the file.
+        in_the_way.store(false, Ordering::Relaxed);
+        assert!(matches!(renewed.renew(), Ok(true)));
+        assert_eq!(*renewed.current(), "the new one");
+    }
 }

@@ -25,7 +25,9 @@ use super::{
     tap::Tap,
     worker::Worker,
 };
-use crate::{capture::exchange::SessionId, clock::now_ns, connection::Connection, stream::Stream, wire::encode};
+use crate::{
+    capture::exchange::SessionId, clock::now_ns, connection::Connection, stream::Stream, tls::TlsError, wire::encode,
+};
 
 /// How long a client may take to say what it wants, unless told otherwise (PostgreSQL's `authentication_timeout`).
 pub const FIRST_PACKET_LIMIT: Duration = Duration::from_secs(60);
@@ -156,7 +158,9 @@ pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
     // Who gets no word here would get none from the worker.
     let greeted = match timeout(production.first_packet_limit, greeting).await {
         Ok(Ok(Some(greeted))) => greeted,
-        Ok(Ok(None) | Err(GreetError::Connection(_))) => return counters.refuse(Cause::Vanished),
+        Ok(Ok(None) | Err(GreetError::Connection(_) | GreetError::Tls(TlsError::Connection(_)))) => {
+            return counters.refuse(Cause::Vanished);
+        }
         Ok(Err(GreetError::Length)) => return counters.refuse(Cause::Length),
         Ok(Err(GreetError::Unasked)) => return counters.refuse(Cause::Unasked),
         Err(_) => return counters.refuse(Cause::Silent),
@@ -181,13 +185,7 @@ pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
     }
     let mut worker = match production.worker.connect(WORKER_LIMIT).await {
         Ok(worker) => worker,
-        Err(error) => {
-            counters.worker_unreachable.fetch_add(1, Ordering::Relaxed);
-            let address = &production.worker.address;
-            tracing::warn!(worker = %address, %error, "the worker can't be reached");
-            let why = format!("understudy: the worker at {address} can't be reached: {error}");
-            return refuse(&mut client, "08006", &why).await;
-        }
+        Err(error) => return unreachable_worker(&production, &mut client, &error).await,
     };
     match wish {
         Wish::Cancel => {
@@ -219,10 +217,14 @@ pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
                 counters.replication.fetch_add(1, Ordering::Relaxed);
                 state.mirrored.store(false, Ordering::Relaxed);
             }
-            if worker.write_all(&packet).await.is_err() {
-                return;
-            }
+            let sent = worker.write_all(&packet).await;
             let shown = worker.peer_certificate();
+            match sent {
+                Ok(()) => {}
+                // It may have refused the certificate that it was shown.
+                Err(error) if shown.is_some() => return unreachable_worker(&production, &mut client, &error).await,
+                Err(_) => return,
+            }
             if shown.is_some() && shown != certificate.as_ref() {
                 match login::pass(&mut client, &mut worker, login::LIMIT).await {
                     Ok(()) => {}
@@ -234,6 +236,9 @@ pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
                         counters.malform(side);
                         return refuse(&mut client, "08P01", "understudy: a message that belongs to no login").await;
                     }
+                    Err(LoginError::Unheard(error)) => {
+                        return unreachable_worker(&production, &mut client, &error).await;
+                    }
                     Err(LoginError::Late) => return counters.refuse(Cause::Late),
                     Err(LoginError::Connection(_)) => return,
                 }
@@ -241,6 +246,15 @@ pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
             relay::run(&production, &mut client, &mut worker, state, startup, thread).await;
         }
     }
+}
+
+/// The worker can't be reached, or will have nothing to do with the mirror.
+async fn unreachable_worker(production: &Production, client: &mut Connection, error: &impl std::fmt::Display) {
+    production.counters.worker_unreachable.fetch_add(1, Ordering::Relaxed);
+    let address = &production.worker.address;
+    tracing::warn!(worker = %address, %error, "the worker can't be reached");
+    let why = format!("understudy: the worker at {address} can't be reached: {error}");
+    refuse(client, "08006", &why).await;
 }
 
 /// A session stands in the list for as long as this lives, whatever ends its task.

@@ -9,7 +9,10 @@ use std::sync::{
 use crossbeam_queue::SegQueue;
 
 use super::per_thread::PerThread;
-use crate::{capture::exchange::Event, clock::now_ns};
+use crate::{
+    capture::exchange::{Event, Outcome},
+    clock::now_ns,
+};
 
 /// A production thread is not handling anything.
 const QUIET: u64 = u64::MAX;
@@ -167,7 +170,7 @@ fn weight(event: &Event) -> usize {
     EVENT_BYTES
         + match event {
             Event::Begun(exchange) => exchange.request.len(),
-            Event::Ended(exchange) => exchange.outcome.get().map_or(0, |o| o.copy_in.len()),
+            Event::Ended(exchange) => exchange.outcome.get().map_or(0, Outcome::kept_bytes),
             Event::SessionOpened(_) | Event::SessionClosed(_) => 0,
         }
 }

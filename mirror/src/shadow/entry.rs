@@ -76,13 +76,19 @@ pub enum Answer {
     /// As many rows, but a plan chooses which, where there is no order or it has ties: LIMIT, DISTINCT ON. An index,
     /// which may be what is tried, makes another choice that is as right.
     Picked,
+    /// They do where nothing was changed meanwhile: a function of which nothing is known may have read anything.
+    Called,
 }
 
 impl Answer {
     /// The same where no more than some of the rows are asked for.
     #[must_use]
     pub fn of_some(self) -> Self {
-        if self == Self::Definite { Self::Picked } else { self }
+        match self {
+            Self::Definite => Self::Picked,
+            Self::Called => Self::Volatile,
+            other => other,
+        }
     }
 }
 

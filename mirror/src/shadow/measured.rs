@@ -4,6 +4,7 @@ use super::entry::Entry;
 use crate::{
     capture::exchange::{Outcome, is_cancelled},
     measure::recorder::{Excluded, Recorder, Sample},
+    wire::{frame, frontend::tag},
 };
 
 /// What takes production longer is not measured: no interval that it began in or later could be looked at before, and
@@ -37,7 +38,7 @@ fn record(recorder: &mut Recorder, entry: &Entry, production: &Outcome, side: &O
     }
     // What a client sends before the answer to what it sent before (a pipeline) is played one by one:
     // a round trip more on the arms than on production. It can't be held against either.
-    if production.served_from_ns > begun_ns {
+    if production.served_from_ns > begun_ns || goes_on_behind_a_flush(entry) {
         entry.statements.iter().for_each(|_| recorder.exclude(begun_ns, Excluded::Pipelined));
         return;
     }
@@ -61,6 +62,20 @@ fn record(recorder: &mut Recorder, entry: &Entry, production: &Outcome, side: &O
             production_us,
         });
     }
+}
+
+/// Whether a client read answers in the middle of an exchange and then asked for more: what it took its time for would
+/// count as production's, while an arm is asked for all of it at once.
+fn goes_on_behind_a_flush(entry: &Entry) -> bool {
+    entry.statements.len() > 1
+        && frame::messages(&entry.exchange.request)
+            .map(|message| message.tag)
+            .skip_while(|kind| *kind != tag::FLUSH)
+            .any(|kind| kind == tag::EXECUTE)
+        && frame::messages(&entry.exchange.request)
+            .map(|message| message.tag)
+            .take_while(|kind| *kind != tag::FLUSH)
+            .any(|kind| kind == tag::EXECUTE)
 }
 
 #[cfg(test)]

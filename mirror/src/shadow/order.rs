@@ -221,6 +221,7 @@ impl Order {
         let lane = self.lanes.get_mut(&session)?;
         let (entry, _) = lane.running.take()?;
         lane.holds = in_block(&entry) && (lane.holds || entry.writes);
+        lane.let_go_of(&entry);
         let held = self.outstanding.remove(&(entry.exchange.begun_ns, entry.id));
         self.held_bytes = self.held_bytes.saturating_sub(held.map_or(0, |(_, bytes)| bytes));
         self.ended.remove(&(entry.ended_ns(), entry.id));

@@ -6,7 +6,11 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use super::{entry::Entry, id_map::IdMap, statement::footprint::Footprint};
+use super::{
+    entry::{Answer, Entry},
+    id_map::IdMap,
+    statement::footprint::Footprint,
+};
 use crate::capture::exchange::SessionId;
 
 /// Changes that have ended and are kept for reads that still run. One statement may run for hours, and
@@ -51,7 +55,8 @@ impl Overlaps {
                 }
             }
         }
-        if entry.writes {
+        // What a write sees, the order decides; a read that may be a write sees what was there when it began.
+        if entry.writes && !entry.statements.iter().any(|statement| statement.answer == Answer::Called) {
             return;
         }
         let overlaps = |of: SessionId, since_ns: u64, publishes: &Footprint| {

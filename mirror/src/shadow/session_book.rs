@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use understudy_crds::experiment::StatementClass;
 
 pub use self::plan::Plan;
 use self::{plan::OpenTransaction, portals::Portals};
@@ -60,6 +61,21 @@ struct Kept {
     settled: Settled,
     /// What it counts as.
     bytes: usize,
+}
+
+impl Kept {
+    /// It had committed by then, and its transaction was followed by the next in the same breath (COMMIT AND CHAIN): what
+    /// is on the clone already can't be told from what is not.
+    fn goes_on_behind_a_commit(&self, at_ns: u64) -> bool {
+        let outcome = self.entry.outcome();
+        self.settled.commits && outcome.is_some_and(|o| o.ended_ns <= at_ns && o.after.in_block())
+    }
+
+    /// Some of it is committed while it still runs.
+    fn commits_before_its_end(&self) -> bool {
+        let before = self.entry.statements.split_last().map_or(&[][..], |(_, before)| before);
+        before.iter().any(|statement| statement.class == StatementClass::Commit)
+    }
 }
 
 impl SessionBook {
@@ -177,10 +193,13 @@ impl SessionBook {
             .iter()
             .position(|e| e.ended_ns() > at_ns)
             .filter(|index| entries.get(*index).is_some_and(|e| e.exchange.begun_ns <= sealed_ns));
+        let committed_in_part = self.recent.iter().enumerate().any(|(index, kept)| {
+            kept.goes_on_behind_a_commit(at_ns) || in_doubt == Some(index) && kept.commits_before_its_end()
+        });
         SessionSeed {
             info: Arc::clone(&self.info),
             prologue: self.prologue.messages(),
-            bound: self.prologue.bound() || self.overgrown || self.forgotten_until_ns > at_ns,
+            bound: self.prologue.bound() || self.overgrown || self.forgotten_until_ns > at_ns || committed_in_part,
             entries,
             in_doubt,
             closed: self.closed,

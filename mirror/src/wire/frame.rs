@@ -6,8 +6,9 @@
 
 /// Length of a message's header: one byte of type and four of length.
 pub const HEADER_BYTES: usize = 5;
-/// PostgreSQL's own limit of a message, bytes (`MaxAllocSize` and the type byte).
-pub const MAX_MESSAGE_BYTES: usize = 0x3fff_ffff + 1;
+/// PostgreSQL's own limit of a message, bytes: the longest body that a `StringInfo` holds (`MaxAllocSize` without the
+/// zero behind it), and the header.
+pub const MAX_MESSAGE_BYTES: usize = 0x3fff_fffe + HEADER_BYTES;
 
 /// What is wrong with a stream of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -183,6 +184,9 @@ mod tests {
     fn a_length_below_four_or_above_the_limit_is_an_error() {
         assert_eq!(split(&[b'Q', 0, 0, 0, 3], 5), Err(FrameError::TooShort));
         assert_eq!(split(&[b'Q', 0x7f, 0, 0, 0], 5), Err(FrameError::TooLong));
+        // The longest body is 0x3ffffffe bytes.
+        assert_eq!(split(&[b'D', 0x40, 0, 0, 3], 5), Err(FrameError::TooLong));
+        assert!(split(&[b'D', 0x40, 0, 0, 2], 5).is_ok());
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Application {
         let (stop, stopped) = watch::channel(false);
         let mut started = Vec::new();
         for number in (0..).take(sessions) {
-            let session = session(through).await.expect("a session through the mirror");
+            let session = session(through, "postgres").await.expect("a session through the mirror");
             started.push(tokio::spawn(serve(session, number, period, stopped.clone())));
         }
         Self { stop, sessions: started }
@@ -94,7 +94,12 @@ impl Application {
 /// A connection to PostgreSQL, or to the mirror in front of it.
 pub async fn connect(address: SocketAddr) -> Result<Client, Error> {
     // What goes wrong in the connection the client's next call says.
-    session(address).await.map(|session| session.client)
+    connect_as(address, "postgres").await
+}
+
+/// The same, as somebody else.
+pub async fn connect_as(address: SocketAddr, user: &str) -> Result<Client, Error> {
+    session(address, user).await.map(|session| session.client)
 }
 
 struct Session {
@@ -102,9 +107,9 @@ struct Session {
     connection: JoinHandle<Result<(), Error>>,
 }
 
-async fn session(address: SocketAddr) -> Result<Session, Error> {
+async fn session(address: SocketAddr, user: &str) -> Result<Session, Error> {
     let mut config = Config::new();
-    config.host(address.ip().to_string()).port(address.port()).user("postgres").dbname("postgres");
+    config.host(address.ip().to_string()).port(address.port()).user(user).dbname("postgres");
     config.connect_timeout(Duration::from_secs(10));
     let (client, connection) = config.connect(NoTls).await?;
     Ok(Session { client, connection: tokio::spawn(connection) })

@@ -3,7 +3,11 @@
 
 #![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
 
-use understudy_e2e::{application::connect, stage::Servers, tables::Rows};
+use understudy_e2e::{
+    application::{connect, connect_as},
+    stage::Servers,
+    tables::Rows,
+};
 use understudy_harness::{Cluster, Paused};
 
 const TABLE: &str = "CREATE TABLE visits (client int, visit int, PRIMARY KEY (client, visit))";
@@ -49,6 +53,25 @@ async fn an_arm_lets_in_no_more_clients_at_a_time_than_production_had() {
     }
     for arm in &stage.servers.arms {
         assert!(!arm.log().contains("too many clients"), "{}", arm.log());
+    }
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_logs_in_with_a_role_that_was_just_made_is_let_in_when_the_arm_has_made_it() {
+    let servers = Servers::start(2, TABLE).await;
+    let arms = servers.addresses();
+    let stage = servers.mirror("64Mi", &arms).await;
+    let owner = connect(stage.through).await.expect("a session");
+    for visit in 0..5 {
+        let role = format!("tenant_{visit}");
+        owner.batch_execute(&format!("CREATE ROLE {role} LOGIN IN ROLE pg_write_all_data")).await.expect("a role");
+        let client = connect_as(stage.through, &role).await.expect("a session of its own");
+        client.batch_execute(&format!("INSERT INTO visits VALUES (0, {visit})")).await.expect("a row");
+    }
+    for name in ["baseline", "candidate"] {
+        let arm = stage.expect_level(name, &VISITED).await;
+        assert!(arm.divergence.values().all(|n| *n == 0) && arm.exchanges.lost == 0, "{arm:#?}");
     }
     stage.end().await;
 }

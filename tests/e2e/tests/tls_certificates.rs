@@ -125,7 +125,9 @@ async fn what_the_worker_is_shown_and_whom_it_must_come_from_are_renewed_and_bro
     let tls = format!("mode: verify-ca, authorities: {trusted}, certificate: {own}, key: {own_key}");
     let mirror = worker.mirror(&format!("workerTls: {{ {tls} }}\n")).await;
     let session = || async { worker.psql(mirror.through, "sslmode=disable").await };
-    assert!(session().await.is_err(), "its certificate has expired");
+    let refused = session().await.expect_err("its certificate has expired");
+    assert!(refused.contains("can't be reached"), "{refused}");
+    assert_eq!(mirror.metric("worker_unreachable_total").await, 1, "{refused}");
     show("ann");
     wait_until("the new one is shown", || async { session().await == Ok("t".to_owned()) }).await;
 

@@ -3,7 +3,10 @@
 
 use super::{Awaiting, KEPT_BYTES, Keep, Malformed, Step, Tracker, next};
 use crate::{
-    capture::exchange::{Outcome, StatementOutcome},
+    capture::{
+        exchange::{Outcome, StatementOutcome},
+        growing::Growing,
+    },
     wire::{
         backend::{self, TransactionStatus, tag as b},
         encode,
@@ -139,12 +142,14 @@ impl Tracker {
         steps.push(Step::Ended(exchange));
     }
 
-    /// The connection is gone: whatever was under way ends broken.
-    pub fn broken(&mut self, now_ns: u64, steps: &mut Vec<Step>) {
+    /// The connection is gone: whatever was under way ends broken. A request that nobody is told of is handed back: to
+    /// give up much memory takes time.
+    pub fn broken(&mut self, now_ns: u64, steps: &mut Vec<Step>) -> Growing {
         // A COMMIT that was answered after a Flush has taken effect, although its Sync never came; what is behind it has
         // not. What a server ends a session for is not told: an arm would be ended by it as well.
         let done = |statement: &StatementOutcome| statement.error.is_none();
-        let answered = self.awaiting.is_empty() && !self.statements.is_empty() && self.statements.iter().all(done);
+        let answered = self.awaiting.is_empty() && self.statements.first().is_some_and(done);
+        let mut given_up = Growing::default();
         if let Some(building) = self.building.as_mut().filter(|_| answered) {
             if self.keep == Keep::Requests {
                 // What it was sending when it went is no message.
@@ -154,7 +159,9 @@ impl Tracker {
             }
             self.complete(true, steps);
         } else {
-            self.building = None;
+            if let Some(building) = self.building.take() {
+                given_up = building.request;
+            }
             if self.awaiting.is_empty() {
                 self.statements.clear();
             }
@@ -166,5 +173,6 @@ impl Tracker {
         while !self.awaiting.is_empty() {
             self.ready(TransactionStatus::Idle, now_ns, true, steps);
         }
+        given_up
     }
 }

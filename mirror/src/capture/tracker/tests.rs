@@ -252,6 +252,9 @@ fn a_commit_that_was_answered_after_a_flush_is_told_of_although_its_sync_never_c
         assert_eq!(steps, ["begun, ends with S", "1 done, true"]);
     }
     assert!(broken(&[asked, (Client, message(b'X', b""))]).is_empty(), "nobody knows that it did anything");
+    let shut_down = (Server, message(b'E', b"SFATAL\0C57P01\0\0"));
+    let steps = broken(&[(Client, commit.concat()), (Server, answer.clone()), shut_down]);
+    assert_eq!(steps, ["begun, ends with S", "2 done, true"], "it had been committed before the error");
     let fatal = (Server, message(b'E', b"SFATAL\0C08P01\0\0"));
     assert!(broken(&[(Client, message(b'y', b"what is no message")), fatal]).is_empty(), "it would end an arm's too");
 }

@@ -62,6 +62,10 @@ pub async fn play_session(
     let _ = report.send(Told::LoggedIn(info.id));
     while let Some(Job { entry, due_ns }) = jobs.recv().await {
         let session = entry.exchange.session;
+        if matches!(opened, Err(PlayError::Refused(_))) {
+            // What made its role or its database had been finished before this exchange, and is here only now.
+            opened = Player::open(&address, &info, &prologue).await;
+        }
         let played = match &mut opened {
             Ok(player) => play(player, &entry).await,
             Err(_) => match std::mem::replace(&mut opened, Err(PlayError::Refused(String::new()))) {

@@ -105,6 +105,14 @@ fn what_failed_for_a_reason_of_the_moment_is_not_compared() {
 }
 
 #[test]
+fn a_procedure_that_had_committed_before_it_was_cancelled_is_counted() {
+    let production = outcome(&[(0, 0, Some(b"57014"))]);
+    let arm = outcome(&[(0, 0, Some(b"2D000"))]);
+    let compared = compare(&entry(Answer::Definite, false), &production, &arm, false);
+    assert_eq!(compared.divergences, [DivergenceKind::TransactionState]);
+}
+
+#[test]
 fn a_write_of_which_nobody_knows_whether_it_was_committed_is_counted() {
     let mut write = entry(Answer::Definite, false);
     write.writes = true;

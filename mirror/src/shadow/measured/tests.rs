@@ -114,3 +114,28 @@ fn times_before_observation_are_totals_in_microseconds() {
     assert_eq!(recorder.latency()[&ClassKey::Read].count, 2);
     assert_eq!(recorder.latency()[&ClassKey::Read].p99_us, 200);
 }
+
+#[test]
+fn what_a_client_asks_for_when_it_has_read_answers_in_the_middle_of_an_exchange_is_not_measured() {
+    let message = crate::wire::encode::message_bytes;
+    let (execute, flush, sync) = (message(b'E', b"\0\0\0\0\0"), message(b'H', b""), message(b'S', b""));
+    let production = outcome(1_000, &[1_100, 1_300], None);
+    for (request, pipelined) in [
+        ([&execute[..], &flush, &execute, &sync].concat(), 2),
+        ([&execute[..], &execute, &flush, &sync].concat(), 0),
+        // What it has only prepared takes nobody's time.
+        ([&message(b'P', b"\0\0\0\0")[..], &flush, &execute, &execute, &sync].concat(), 0),
+    ] {
+        let mut recorder = Recorder::default();
+        recorder.observe(Observing { from_ns: 0, interval_ns: 10_000_000 });
+        let exchange = Exchange {
+            session: SessionId(1),
+            sequence: 0,
+            begun_ns: 1_000_000,
+            request: request.into(),
+            outcome: OnceLock::new(),
+        };
+        record_production(&mut recorder, &Entry { exchange: Arc::new(exchange), ..entry() }, &production);
+        assert_eq!(recorder.pipelined(), pipelined);
+    }
+}

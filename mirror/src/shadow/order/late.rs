@@ -30,6 +30,16 @@ impl Lane {
         }
     }
 
+    /// What was played is kept no longer than somebody may ask for its locks: it may be large, and a session may be idle
+    /// for days.
+    pub(super) fn let_go_of(&mut self, played: &Entry) {
+        let is_over = played.outcome().is_some_and(|outcome| !outcome.after.in_block());
+        if is_over && self.last.as_ref().is_some_and(|last| last.id == played.id) {
+            self.last = None;
+            self.locks.clear();
+        }
+    }
+
     /// What is to be settled once all is known that was answered before its transaction goes on with `next`.
     pub(super) fn goes_on(&mut self, next: &Entry) -> Option<((u64, u64), Unsettled)> {
         let (from_ns, until_ns) = (self.settled_ns, next.exchange.begun_ns);

@@ -95,6 +95,16 @@ fn nothing_starts_before_it_is_due_and_sessions_keep_their_order() {
 }
 
 #[test]
+fn what_was_played_is_not_kept_for_a_session_that_stays() {
+    let loaded = entry(1, 1, 100, Some(110), Some(7));
+    let kept = Arc::downgrade(&loaded);
+    let mut order = order(&[loaded]);
+    assert_eq!(started(&mut order, 5000), [1]);
+    order.finished(SessionId(1));
+    assert!(kept.upgrade().is_none(), "its session may be idle for days");
+}
+
+#[test]
 fn an_arm_that_answers_nothing_is_told_no_more_than_could_help_it() {
     let mut order = Order::new(SHIFT, LIMIT);
     assert!(order.needs_more(false), "nothing is here");

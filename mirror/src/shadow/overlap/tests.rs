@@ -3,11 +3,16 @@
 use std::sync::{OnceLock, atomic::AtomicBool};
 
 use bytes::Bytes;
+use understudy_crds::experiment::StatementClass;
 
 use super::*;
 use crate::{
     capture::exchange::{Exchange, Outcome},
-    shadow::{entry::Budget, statement::footprint::TableUse},
+    measure::interval::Fingerprint,
+    shadow::{
+        entry::{Budget, PlannedStatement},
+        statement::footprint::TableUse,
+    },
 };
 
 fn on(table: &str, writes: bool) -> Footprint {
@@ -109,4 +114,20 @@ fn a_read_that_runs_for_hours_neither_keeps_the_requests_of_all_changes_nor_thei
     assert!(long.is_ambiguous(), "what is forgotten may have been a change of what it read");
     overlaps.forget_before(u64::MAX);
     assert!(overlaps.ended.is_empty());
+}
+
+#[test]
+fn a_read_that_calls_what_nobody_knows_is_ambiguous_where_a_write_is_not() {
+    for (answer, expected) in [(Answer::Called, true), (Answer::Definite, false)] {
+        let mut overlaps = Overlaps::default();
+        let (change, mut call) = (entry(1, 1, 100, "t", true), entry(2, 2, 90, "t", true));
+        let class = StatementClass::Write;
+        let statement = PlannedStatement { class, fingerprint: Fingerprint(1), answer };
+        Arc::get_mut(&mut call).unwrap().statements.push(statement);
+        overlaps.begun(&call);
+        overlaps.begun(&change);
+        end(&mut overlaps, &change, 110);
+        end(&mut overlaps, &call, 120);
+        assert_eq!(call.is_ambiguous(), expected, "{answer:?}");
+    }
 }

@@ -25,18 +25,26 @@ pub(super) fn given_up(request: &[u8], copy_in: &Bytes) -> Bytes {
     data.into()
 }
 
-/// The part of a request that prepares with a Flush and without a Sync, with a Sync, and the simple query behind it.
-/// Nothing is executed in the one, so that it does not matter to the other whether there is a Sync between them; but an
-/// arm that fails to prepare what production has prepared would ignore all that comes until one.
+/// The part of a request that prepares with a Flush and without a Sync, with a Sync, and what is behind it. Nothing is
+/// executed in the one, so that it does not matter to the other whether there is a Sync between them. But an arm that
+/// fails to prepare what production has prepared would ignore a simple query until one; and what a client prepares
+/// before it goes on is in nobody's time on production.
 pub(super) fn prepared_first(request: &Bytes) -> Option<(Bytes, Bytes)> {
     let prepares = |tag: u8| matches!(tag, tag::PARSE | tag::DESCRIBE | tag::CLOSE | tag::FLUSH);
     if !request.first().is_some_and(|first| prepares(*first)) {
         return None;
     }
-    let before: usize = frame::messages(request).take_while(|m| prepares(m.tag)).map(|m| m.bytes.len()).sum();
+    let (mut before, mut last) = (0, 0);
+    for message in frame::messages(request).take_while(|message| prepares(message.tag)) {
+        (before, last) = (before + message.bytes.len(), message.tag);
+    }
     let behind = request.slice(before..);
-    let is_simple = behind.first().is_some_and(|tag| matches!(*tag, tag::QUERY | tag::FUNCTION_CALL));
-    is_simple.then(|| ([request.get(..before).unwrap_or_default(), &encode::SYNC].concat().into(), behind))
+    let is_by_itself = behind.first().is_some_and(|tag| match *tag {
+        tag::QUERY | tag::FUNCTION_CALL => true,
+        tag::BIND => last == tag::FLUSH,
+        _ => false,
+    });
+    is_by_itself.then(|| ([request.get(..before).unwrap_or_default(), &encode::SYNC].concat().into(), behind))
 }
 
 #[cfg(test)]
@@ -64,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_prepares_is_played_before_the_simple_query_behind_it() {
+    fn what_only_prepares_is_played_before_what_is_behind_it() {
         let message = encode::message_bytes;
         let (parse, describe, flush) =
             (message(b'P', b"s\0select 1\0\0\0"), message(b'D', b"Ss\0"), message(b'H', b""));
@@ -73,6 +81,11 @@ mod tests {
         let split = |parts: &[&[u8]]| prepared_first(&Bytes::from(parts.concat()));
         let expected = ([prepares.clone(), encode::SYNC.to_vec()].concat().into(), query.clone().into());
         assert_eq!(split(&[&prepares, &query]), Some(expected));
+        let run = [message(b'B', b"\0s\0\0\0\0\0\0\0"), execute.clone(), encode::SYNC.to_vec()].concat();
+        let expected = ([prepares.clone(), encode::SYNC.to_vec()].concat().into(), run.clone().into());
+        assert_eq!(split(&[&prepares, &run]), Some(expected));
+        // All at once.
+        assert_eq!(split(&[&parse, &run]), None);
         // What is executed without a Sync belongs to the query's transaction.
         for whole in [&[&query[..]][..], &[&prepares, &execute, &query], &[&prepares, &encode::SYNC], &[&prepares]] {
             assert_eq!(split(whole), None);

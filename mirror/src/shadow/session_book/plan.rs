@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use understudy_crds::experiment::StatementClass;
 
-use super::SessionBook;
+use super::{SessionBook, portals::Portal};
 use crate::{
     capture::exchange::Exchange,
     shadow::{
-        entry::{PlannedStatement, Skip},
+        entry::{Answer, PlannedStatement, Skip},
         prologue::{Change, Settled, State, Unnamed},
         statement::{
             catalog::{self, Analysed, Catalog},
@@ -49,6 +49,17 @@ pub(super) struct OpenTransaction {
     /// Beside locks and what is not played.
     changed: bool,
     touched: Option<Footprint>,
+}
+
+/// How much of an answer is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// All of it.
+    All,
+    /// So many rows at most.
+    Some,
+    /// What is left of a portal that an exchange before has bound: it shows what was there then.
+    Rest,
 }
 
 /// One execution of a statement.
@@ -96,7 +107,7 @@ impl SessionBook {
                 Request::Query(sql) => {
                     settled.unnamed = Unnamed::Gone;
                     for executed in Executed::all(&catalog.analyse(sql), None) {
-                        self.execute(&executed, false, &mut plan, &mut changes);
+                        self.execute(&executed, Extent::All, &mut plan, &mut changes);
                     }
                 }
                 Request::Parse { statement, sql } => {
@@ -117,14 +128,20 @@ impl SessionBook {
                             Unnamed::Made { .. } | Unnamed::Gone => settled.unnamed = Unnamed::Gone,
                         }
                     }
-                    let bound = self.bind(statement, values);
-                    self.portals.insert(portal, bound);
+                    let executed = self.bind(statement, values);
+                    self.portals.insert(portal, Portal { by: exchange.sequence, executed });
                 }
                 // Without its Bind it is a cursor that SQL declared, perhaps.
                 Request::Execute { portal, limited } => match self.portals.take(portal) {
                     Some(bound) => {
-                        for executed in &bound {
-                            self.execute(executed, limited, &mut plan, &mut changes);
+                        let is_older = bound.by != exchange.sequence;
+                        let extent = match limited {
+                            _ if is_older => Extent::Rest,
+                            true => Extent::Some,
+                            false => Extent::All,
+                        };
+                        for executed in &bound.executed {
+                            self.execute(executed, extent, &mut plan, &mut changes);
                         }
                         self.portals.insert(portal, bound);
                     }
@@ -163,21 +180,21 @@ impl SessionBook {
 
     /// Plans one statement, of whose answer a part may be all that is asked for. EXECUTE is to the session what it
     /// executes.
-    fn execute(&mut self, executed: &Executed, limited: bool, plan: &mut Plan, changes: &mut bool) {
+    fn execute(&mut self, executed: &Executed, extent: Extent, plan: &mut Plan, changes: &mut bool) {
         plan.touches.merge(&executed.touches);
         let inner = match &executed.statement.kind {
             Kind::ExecutePrepared(name) => self.sql_prepared.get(name).map(|inner| Executed::of(inner, &[], None)),
             _ => None,
         };
-        self.step(inner.as_ref().unwrap_or(executed), limited, plan, changes);
+        self.step(inner.as_ref().unwrap_or(executed), extent, plan, changes);
     }
 
     fn unknown(&mut self, plan: &mut Plan, changes: &mut bool) {
-        self.execute(&Executed::unknown(), false, plan, changes);
+        self.execute(&Executed::unknown(), Extent::All, plan, changes);
     }
 
     /// One statement's effect on the transaction and the session.
-    fn step(&mut self, executed: &Executed, limited: bool, plan: &mut Plan, changes: &mut bool) {
+    fn step(&mut self, executed: &Executed, extent: Extent, plan: &mut Plan, changes: &mut bool) {
         let Executed { statement, touches, sets, .. } = executed;
         let publishes = &mut plan.publishes;
         let (mut class, mut writes, mut changed) = (statement.class, statement.writes, statement.changes);
@@ -200,8 +217,12 @@ impl SessionBook {
             _ => self.touched(statement, touches, publishes),
         }
         self.take_away(&statement.kind);
-        // Which rows come first, nobody says.
-        let answer = if limited { statement.answer.of_some() } else { statement.answer };
+        let answer = match extent {
+            Extent::All => statement.answer,
+            // Which rows come first, nobody says.
+            Extent::Some => statement.answer.of_some(),
+            Extent::Rest => Answer::Volatile,
+        };
         plan.statements.push(PlannedStatement { class, fingerprint: statement.fingerprint, answer });
         plan.writes |= writes;
         *changes |= changed;

@@ -7,16 +7,25 @@ use bytes::Bytes;
 
 use super::plan::Executed;
 
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Portal {
+    /// The exchange that bound it, by its number in the session.
+    pub by: u64,
+    /// What it executes.
+    pub executed: Vec<Executed>,
+}
+
 /// By name.
 #[derive(Debug, Default)]
 pub(super) struct Portals {
-    unnamed: Option<Vec<Executed>>,
-    named: HashMap<Bytes, Vec<Executed>>,
+    unnamed: Option<Portal>,
+    named: HashMap<Bytes, Portal>,
 }
 
 impl Portals {
     /// A portal is bound, in place of one of the same name.
-    pub(super) fn insert(&mut self, name: &[u8], bound: Vec<Executed>) {
+    pub(super) fn insert(&mut self, name: &[u8], bound: Portal) {
         if name.is_empty() {
             self.unnamed = Some(bound);
         } else {
@@ -25,7 +34,7 @@ impl Portals {
     }
 
     /// What it executes; it is not there any more.
-    pub(super) fn take(&mut self, name: &[u8]) -> Option<Vec<Executed>> {
+    pub(super) fn take(&mut self, name: &[u8]) -> Option<Portal> {
         if name.is_empty() { self.unnamed.take() } else { self.named.remove(name) }
     }
 

@@ -355,3 +355,35 @@ fn portals_are_forgotten_with_their_transaction() {
     session.end(&entry, Idle, false);
     assert_eq!(session.book.portals.len(), 0);
 }
+
+#[test]
+fn what_is_left_of_a_portal_shows_what_was_there_when_it_was_bound() {
+    let mut session = Session::new();
+    session.query("begin", InTransaction);
+    session.request(&[parse("s", "select a from t"), encode::SYNC.to_vec()], InTransaction, false);
+    let (bind, execute) = (message(b'B', b"c\0s\0\0\0\0\0\0\0"), message(b'E', b"c\0\0\0\0\x05"));
+    let first = session.request(&[bind, execute.clone(), encode::SYNC.to_vec()], InTransaction, false);
+    let second = session.request(&[execute, encode::SYNC.to_vec()], InTransaction, false);
+    let answers = [first, second].map(|entry| entry.statements[0].answer);
+    assert_eq!(answers, [Answer::Picked, Answer::Volatile]);
+}
+
+#[test]
+fn a_session_that_was_committed_in_part_at_the_cut_is_not_taken_over() {
+    let mut session = Session::new();
+    session.query("begin", InTransaction);
+    session.query("update t set a = 1", InTransaction);
+    session.query("commit and chain", InTransaction);
+    session.query("update t set a = 2", InTransaction);
+    // The second transaction begins at 20, with the end of the first at 25.
+    assert!(session.book.cut(27, 28).bound, "the first is on the clone");
+    session.query("commit", Idle);
+    assert!(!session.book.cut(60, 60).bound, "it is over");
+
+    let mut session = Session::new();
+    session.begin(encode::query("begin; update t set a = 1; commit; begin; update t set a = 2; commit"));
+    assert!(session.book.cut(5, 6).bound, "what of it has been committed, nobody can say");
+    let mut session = Session::new();
+    session.begin(encode::query("begin; update t set a = 1; commit"));
+    assert!(!session.book.cut(5, 6).bound, "all of it or nothing");
+}

@@ -263,15 +263,24 @@ fn answer(node: &str, body: &Value, found: &Found) -> Answer {
         || found.catalogs
         || calls(&VOLATILE_ANSWERS)
         || matches!(node, "ExplainStmt" | "VariableShowStmt")
+        // A cursor shows what was there when it was opened.
+        || node == "FetchStmt"
         // What is left out inside decides how many there are outside.
         || found.limits > own_limit
     {
-        Answer::Volatile
-    } else if own_limit > 0 || found.distinct_on || calls(&ORDER_DEPENDENT) || node == "FetchStmt" {
-        Answer::Picked
+        return Answer::Volatile;
+    }
+    let of_all = if node == "SelectStmt" && !found.changes && !found.locks && calls_unknown(found) {
+        Answer::Called
     } else {
         Answer::Definite
-    }
+    };
+    if own_limit > 0 || found.distinct_on || calls(&ORDER_DEPENDENT) { of_all.of_some() } else { of_all }
+}
+
+/// Whether it calls a function of which nothing is known.
+fn calls_unknown(found: &Found) -> bool {
+    found.functions.iter().any(|function| !changes_nothing(function))
 }
 
 /// The parser's own normaliser does not look into every kind of statement: of EXECUTE, or of a table's defaults, it
@@ -345,15 +354,18 @@ fn text_names_snapshot(body: &Value) -> bool {
 
 fn tables(node: &str, body: &Value, found: &Found, writes: bool, lexed: &Lexed<'_>) -> TableTemplates {
     let dml = matches!(node, "SelectStmt" | "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt" | "CopyStmt");
-    let calls_unknown = found.functions.iter().any(|f| !changes_nothing(f));
     if !writes && !dml {
         return TableTemplates::Tables(Vec::new());
+    }
+    // What was prepared for it may have been another session's.
+    if node == "TransactionStmt" && matches!(body.get("kind").and_then(Value::as_i64), Some(9 | 10)) {
+        return TableTemplates::Anything;
     }
     // A COMMIT makes visible what its transaction touched, which the session knows.
     if node == "TransactionStmt" {
         return TableTemplates::Tables(Vec::new());
     }
-    if !dml || calls_unknown {
+    if !dml || calls_unknown(found) {
         return TableTemplates::Anything;
     }
     let alone = found.mentions == 1 && matches!(node, "SelectStmt" | "UpdateStmt" | "DeleteStmt");

@@ -171,6 +171,9 @@ pub enum ValueSource {
 /// where all its conditions must hold. `stmt` is the statement's own object. An UPDATE that sets the
 /// column itself has none: it touches rows of two values.
 pub fn row_key(stmt: &Value) -> Option<(String, ValueSource)> {
+    if !is_of_one_table(stmt) {
+        return None;
+    }
     let condition = stmt.get("where_clause")?;
     let conjuncts = match condition.pointer("/node/BoolExpr") {
         Some(bool_expr) if bool_expr.get("boolop").and_then(Value::as_i64) == Some(1) => {
@@ -184,6 +187,19 @@ pub fn row_key(stmt: &Value) -> Option<(String, ValueSource)> {
         targets.iter().any(|t| t.pointer("/node/ResTarget/name").and_then(Value::as_str) == Some(column.as_str()))
     });
     if sets_it { None } else { Some((column, source)) }
+}
+
+/// Whether a statement's own conditions can be of nothing but one table: what WITH makes, what is joined or stands in
+/// parentheses in FROM has columns as well.
+fn is_of_one_table(stmt: &Value) -> bool {
+    let list = |name: &str| stmt.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let has = |name: &str| stmt.get(name).is_some_and(|field| !field.is_null());
+    let from = match list("from_clause") {
+        [] => has("relation"),
+        [one] => !has("relation") && one.pointer("/node/RangeVar").is_some(),
+        _ => false,
+    };
+    from && list("using_clause").is_empty() && !has("with_clause")
 }
 
 fn equality(condition: &Value) -> Option<(String, ValueSource)> {

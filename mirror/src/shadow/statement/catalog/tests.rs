@@ -195,6 +195,11 @@ fn rows_of_a_table_that_is_named_twice_are_any() {
     for sql in [
         "update t set p = (select max(p) from t) where id = 5",
         "select * from t a join t b on a.id = b.up where a.id = 5",
+        // The column is not the table's, or what has it is not all of the table that is read.
+        "with d as (update t set a = 1 where b = 7 returning *) select * from d where id = 5",
+        "select * from (select id, rank() over (order by b) from t) s where id = 5",
+        "update t set a = 1 from (select 1 as id) s where s.id = 5",
+        "delete from t using (select 1 as id) s where s.id = 5",
     ] {
         let (analysed, statement) = one(sql);
         let Footprint::Tables(tables) = footprint(&statement, &analysed.literals, None) else { panic!("{sql}") };
@@ -245,7 +250,7 @@ fn a_prepared_statement_is_known_by_its_name() {
 
 #[test]
 fn what_two_servers_need_not_answer_alike_is_known() {
-    use Answer::{Definite, Picked, Volatile};
+    use Answer::{Called, Definite, Picked, Volatile};
     for (sql, answer) in [
         ("select now()", Volatile),
         ("select current_timestamp", Volatile),
@@ -260,7 +265,10 @@ fn what_two_servers_need_not_answer_alike_is_known() {
         ("select distinct on (a) a, b from t", Picked),
         ("select array_agg(a) from t", Picked),
         ("select a, row_number() over (order by b) from t", Picked),
-        ("fetch 3 from c", Picked),
+        ("fetch 3 from c", Volatile),
+        ("select my_function(a) from t", Called),
+        ("select my_function(a) from t limit 3", Volatile),
+        ("update t set a = my_function(b) returning a", Definite),
         ("select a from (select a from t limit 5) s where a > 2", Volatile),
         ("with s as (select a from t limit 5) select a from s limit 2", Volatile),
         ("delete from t where a in (select a from t limit 1) returning a", Volatile),
