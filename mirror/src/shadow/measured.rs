@@ -70,11 +70,8 @@ fn goes_on_behind_a_flush(entry: &Entry) -> bool {
     entry.statements.len() > 1
         && frame::messages(&entry.exchange.request)
             .map(|message| message.tag)
+            .skip_while(|kind| *kind != tag::EXECUTE)
             .skip_while(|kind| *kind != tag::FLUSH)
-            .any(|kind| kind == tag::EXECUTE)
-        && frame::messages(&entry.exchange.request)
-            .map(|message| message.tag)
-            .take_while(|kind| *kind != tag::FLUSH)
             .any(|kind| kind == tag::EXECUTE)
 }
 

@@ -32,7 +32,13 @@ pub struct Overlaps {
 struct Change {
     session: SessionId,
     begun_ns: u64,
+    is_call: bool,
     publishes: Footprint,
+}
+
+/// Whether it does nothing but read, as far as it can be told of what calls functions of which nothing is known.
+fn is_call(entry: &Entry) -> bool {
+    !entry.statements.is_empty() && entry.statements.iter().all(|statement| statement.answer == Answer::Called)
 }
 
 impl Overlaps {
@@ -47,7 +53,7 @@ impl Overlaps {
     pub fn ended(&mut self, entry: &Arc<Entry>) {
         let (session, begun_ns, ended_ns) = (entry.exchange.session, entry.exchange.begun_ns, entry.ended_ns());
         if entry.publishes != Footprint::NOTHING && self.running.remove(&entry.id).is_some() {
-            let change = Change { session, begun_ns, publishes: entry.publishes.clone() };
+            let change = Change { session, begun_ns, is_call: is_call(entry), publishes: entry.publishes.clone() };
             self.ended.insert((ended_ns, entry.id), change);
             while self.ended.len() > MAX_CHANGES {
                 if let Some(((ended_ns, _), _)) = self.ended.pop_first() {
@@ -55,16 +61,19 @@ impl Overlaps {
                 }
             }
         }
-        // What a write sees, the order decides; a read that may be a write sees what was there when it began.
-        if entry.writes && !entry.statements.iter().any(|statement| statement.answer == Answer::Called) {
+        // What a write sees, the order decides; a read that may be a write sees what was there when it began. Two of these
+        // are not held against each other: most are none, and nothing would ever be compared.
+        let calls = is_call(entry);
+        if entry.writes && !calls {
             return;
         }
-        let overlaps = |of: SessionId, since_ns: u64, publishes: &Footprint| {
-            of != session && since_ns <= ended_ns && publishes.conflicts(&entry.touches)
+        let overlaps = |of: SessionId, since_ns: u64, is_call: bool, publishes: &Footprint| {
+            of != session && since_ns <= ended_ns && !(calls && is_call) && publishes.conflicts(&entry.touches)
         };
+        let runs = |c: &Arc<Entry>| overlaps(c.exchange.session, c.exchange.begun_ns, is_call(c), &c.publishes);
         let overlapped = begun_ns < self.forgotten_ns
-            || self.running.values().any(|c| overlaps(c.exchange.session, c.exchange.begun_ns, &c.publishes))
-            || self.ended.range((begun_ns, 0)..).any(|(_, c)| overlaps(c.session, c.begun_ns, &c.publishes));
+            || self.running.values().any(runs)
+            || self.ended.range((begun_ns, 0)..).any(|(_, c)| overlaps(c.session, c.begun_ns, c.is_call, &c.publishes));
         if overlapped {
             entry.overlapped.store(true, Ordering::Relaxed);
         }

@@ -14,12 +14,31 @@ const MAX_CHANGES: usize = 50_000;
 /// that production has changed since: it counts as overtaken.
 const MAX_LOOKED_AT: usize = 5_000;
 
+/// A change that has started on the arm.
+#[derive(Debug)]
+struct Change {
+    session: SessionId,
+    begun_ns: u64,
+    publishes: Footprint,
+}
+
+/// What an exchange may have seen on the arm that production answered after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Overtaking {
+    /// Nothing.
+    Nothing,
+    /// Something that ran beside it there.
+    Beside,
+    /// Something that production had not even begun: what it read may be there no more.
+    Later,
+}
+
 /// Changes that have started on the arm, as long as a read from before them may still be played.
 #[derive(Debug, Default)]
 pub struct Overtaken {
     /// By the moment when production had answered them, and their number. When it began them does not tell: a request
     /// that comes in parts has begun long before anything of it is done.
-    started: BTreeMap<(u64, u64), (SessionId, Footprint)>,
+    started: BTreeMap<(u64, u64), Change>,
     /// What production answered before may have been forgotten, ns.
     forgotten_ns: u64,
 }
@@ -31,7 +50,11 @@ impl Overtaken {
             return;
         }
         let exchange = &entry.exchange;
-        self.started.insert((entry.ended_ns(), entry.id), (exchange.session, entry.publishes.clone()));
+        let (session, begun_ns) = (exchange.session, exchange.begun_ns);
+        let change = Change { session, begun_ns, publishes: entry.publishes.clone() };
+        // One that is let go before production has answered it must not stay for ever.
+        let answered_ns = entry.outcome().map_or(exchange.begun_ns, |outcome| outcome.ended_ns);
+        self.started.insert((answered_ns, entry.id), change);
         while self.started.len() > MAX_CHANGES {
             if let Some(((ended_ns, _), _)) = self.started.pop_first() {
                 self.forgotten_ns = self.forgotten_ns.max(ended_ns.saturating_add(1));
@@ -39,18 +62,22 @@ impl Overtaken {
         }
     }
 
-    /// Whether an exchange that has just finished on the arm may have seen what production answered after it. Who is still running on production has been answered before nothing.
-    pub fn is(&self, entry: &Entry) -> bool {
+    /// What an exchange that has just finished on the arm may have seen of what production answered after it. Who is still running on production has been answered before nothing.
+    pub fn by(&self, entry: &Entry) -> Overtaking {
         let answered_ns = entry.ended_ns();
         if entry.writes || answered_ns == u64::MAX {
-            return false;
+            return Overtaking::Nothing;
         }
         let session = entry.exchange.session;
         let mut later = self.started.range((answered_ns + 1, 0)..);
-        let mut looked_at = later.by_ref().take(MAX_LOOKED_AT);
-        answered_ns < self.forgotten_ns
-            || looked_at.any(|(_, (of, publishes))| *of != session && publishes.conflicts(&entry.touches))
-            || later.next().is_some()
+        let looked_at = later.by_ref().take(MAX_LOOKED_AT).map(|(_, change)| change);
+        let seen = looked_at.filter(|of| of.session != session && of.publishes.conflicts(&entry.touches));
+        let most =
+            seen.map(|change| if change.begun_ns > answered_ns { Overtaking::Later } else { Overtaking::Beside }).max();
+        if answered_ns < self.forgotten_ns || later.next().is_some() {
+            return Overtaking::Later;
+        }
+        most.unwrap_or(Overtaking::Nothing)
     }
 
     /// Nothing is left to be played that production began before this moment.
@@ -88,19 +115,19 @@ mod tests {
         let mut overtaken = Overtaken::default();
         overtaken.started(&entry(1, 100, Some(110), "t", true));
         for (read, expected) in [
-            (entry(2, 50, Some(99), "t", false), true),
+            (entry(2, 50, Some(99), "t", false), Overtaking::Later),
             // It came in parts, perhaps.
-            (entry(2, 50, Some(109), "t", false), true),
-            (entry(2, 50, Some(110), "t", false), false),
-            (entry(2, 50, Some(99), "u", false), false),
-            (entry(1, 50, Some(99), "t", false), false),
-            (entry(2, 50, None, "t", false), false),
-            (entry(2, 50, Some(99), "t", true), false),
+            (entry(2, 50, Some(109), "t", false), Overtaking::Beside),
+            (entry(2, 50, Some(110), "t", false), Overtaking::Nothing),
+            (entry(2, 50, Some(99), "u", false), Overtaking::Nothing),
+            (entry(1, 50, Some(99), "t", false), Overtaking::Nothing),
+            (entry(2, 50, None, "t", false), Overtaking::Nothing),
+            (entry(2, 50, Some(99), "t", true), Overtaking::Nothing),
         ] {
-            assert_eq!(overtaken.is(&read), expected, "{read:?}");
+            assert_eq!(overtaken.by(&read), expected, "{read:?}");
         }
         overtaken.forget_before(111);
-        assert!(!overtaken.is(&entry(2, 50, Some(99), "t", false)));
+        assert_eq!(overtaken.by(&entry(2, 50, Some(99), "t", false)), Overtaking::Nothing);
     }
 
     #[test]
@@ -109,9 +136,9 @@ mod tests {
         for ended_ns in 1..=MAX_LOOKED_AT as u64 {
             overtaken.started(&entry(1, ended_ns, Some(ended_ns), "t", true));
         }
-        assert!(!overtaken.is(&entry(2, 0, Some(0), "u", false)));
+        assert_eq!(overtaken.by(&entry(2, 0, Some(0), "u", false)), Overtaking::Nothing);
         overtaken.started(&entry(1, 1 + MAX_LOOKED_AT as u64, None, "t", true));
-        assert!(overtaken.is(&entry(2, 0, Some(0), "u", false)));
+        assert_eq!(overtaken.by(&entry(2, 0, Some(0), "u", false)), Overtaking::Later);
     }
 
     #[test]
@@ -121,7 +148,7 @@ mod tests {
             overtaken.started(&entry(1, ended_ns, Some(ended_ns), "t", true));
         }
         let last_ns = MAX_CHANGES as u64;
-        assert!(overtaken.is(&entry(2, 0, Some(0), "u", false)), "the first is forgotten");
-        assert!(!overtaken.is(&entry(2, 0, Some(last_ns - 1), "u", false)));
+        assert_eq!(overtaken.by(&entry(2, 0, Some(0), "u", false)), Overtaking::Later, "the first is forgotten");
+        assert_eq!(overtaken.by(&entry(2, 0, Some(last_ns - 1), "u", false)), Overtaking::Nothing);
     }
 }

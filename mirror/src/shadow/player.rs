@@ -31,7 +31,7 @@ use crate::{
     wire::{backend::TransactionStatus, encode},
 };
 
-mod login;
+pub mod login;
 mod patience;
 mod request;
 mod timeouts;
@@ -101,9 +101,9 @@ impl Player {
         if undo {
             self.command("BEGIN").await?;
         }
-        let request = match prepared_first(&entry.exchange.request) {
+        let request = match outcome.and_then(|production| prepared_first(&entry.exchange.request, production)) {
             Some((prepares, request)) => {
-                self.ask(&prepares).await?;
+                self.exchange(&prepares, &Bytes::new(), || entry.outcome()).await?;
                 request
             }
             None => entry.exchange.request.clone(),

@@ -64,11 +64,17 @@ struct Kept {
 }
 
 impl Kept {
-    /// It had committed by then, and its transaction was followed by the next in the same breath (COMMIT AND CHAIN): what
-    /// is on the clone already can't be told from what is not.
+    /// It had committed something by then, and its transaction was followed by the next in the same breath (COMMIT AND
+    /// CHAIN).
     fn goes_on_behind_a_commit(&self, at_ns: u64) -> bool {
-        let outcome = self.entry.outcome();
-        self.settled.commits && outcome.is_some_and(|o| o.ended_ns <= at_ns && o.after.in_block())
+        let ended = self.entry.outcome().is_some_and(|o| o.ended_ns <= at_ns && o.after.in_block());
+        ended && self.entry.statements.iter().any(|statement| statement.class == StatementClass::Commit)
+    }
+
+    /// The clone has all that it does to tables, and it does nothing to the session.
+    fn is_on_the_clone(&self) -> bool {
+        let mut behind = self.entry.statements.iter().rev().take_while(|s| s.class != StatementClass::Commit);
+        self.settled.is_nothing() && behind.all(|s| s.class == StatementClass::Utility)
     }
 
     /// Some of it is committed while it still runs.
@@ -188,18 +194,24 @@ impl SessionBook {
     /// began before the gate opened again, at `sealed_ns`.
     pub fn cut(&mut self, at_ns: u64, sealed_ns: u64) -> SessionSeed {
         self.settle(Some(at_ns));
-        let entries: Vec<Arc<Entry>> = self.recent.iter().map(|kept| Arc::clone(&kept.entry)).collect();
+        // Of transactions that went over into one another the clone has those before the last that had committed.
+        let chained = self.recent.iter().rposition(|kept| kept.goes_on_behind_a_commit(at_ns)).map_or(0, |at| at + 1);
+        let torn = self.recent.range(..chained).any(|kept| !kept.settled.is_nothing())
+            || chained
+                .checked_sub(1)
+                .and_then(|last| self.recent.get(last))
+                .is_some_and(|last| !last.is_on_the_clone());
+        let entries: Vec<Arc<Entry>> = self.recent.range(chained..).map(|kept| Arc::clone(&kept.entry)).collect();
         let in_doubt = entries
             .iter()
             .position(|e| e.ended_ns() > at_ns)
             .filter(|index| entries.get(*index).is_some_and(|e| e.exchange.begun_ns <= sealed_ns));
-        let committed_in_part = self.recent.iter().enumerate().any(|(index, kept)| {
-            kept.goes_on_behind_a_commit(at_ns) || in_doubt == Some(index) && kept.commits_before_its_end()
-        });
+        let in_part =
+            in_doubt.and_then(|index| self.recent.get(chained + index)).is_some_and(Kept::commits_before_its_end);
         SessionSeed {
             info: Arc::clone(&self.info),
             prologue: self.prologue.messages(),
-            bound: self.prologue.bound() || self.overgrown || self.forgotten_until_ns > at_ns || committed_in_part,
+            bound: self.prologue.bound() || self.overgrown || self.forgotten_until_ns > at_ns || torn || in_part,
             entries,
             in_doubt,
             closed: self.closed,

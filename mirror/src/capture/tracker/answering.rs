@@ -154,7 +154,10 @@ impl Tracker {
             if self.keep == Keep::Requests {
                 // What it was sending when it went is no message.
                 building.request.truncate(building.whole_bytes);
-                building.request.extend(encode::FAIL, self.room_bytes);
+                // In the middle of a COPY it would end the session; that is ended by its data.
+                if !building.copy.wants_data() {
+                    building.request.extend(encode::FAIL, self.room_bytes);
+                }
                 building.request.extend(&encode::SYNC, self.room_bytes);
             }
             self.complete(true, steps);

@@ -11,7 +11,7 @@ use crate::{
     shadow::{
         arm::address::ArmAddress,
         entry::Entry,
-        player::{PlayError, Player},
+        player::{PlayError, Player, login::FULL},
         undone::{Undone, undone_commit},
     },
     wire::backend::TransactionStatus,
@@ -62,7 +62,7 @@ pub async fn play_session(
     let _ = report.send(Told::LoggedIn(info.id));
     while let Some(Job { entry, due_ns }) = jobs.recv().await {
         let session = entry.exchange.session;
-        if matches!(opened, Err(PlayError::Refused(_))) {
+        if matches!(&opened, Err(PlayError::Refused(sqlstate)) if sqlstate != FULL) {
             // What made its role or its database had been finished before this exchange, and is here only now.
             opened = Player::open(&address, &info, &prologue).await;
         }

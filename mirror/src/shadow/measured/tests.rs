@@ -123,6 +123,7 @@ fn what_a_client_asks_for_when_it_has_read_answers_in_the_middle_of_an_exchange_
     for (request, pipelined) in [
         ([&execute[..], &flush, &execute, &sync].concat(), 2),
         ([&execute[..], &execute, &flush, &sync].concat(), 0),
+        ([&message(b'P', b"\0\0\0\0")[..], &flush, &execute, &flush, &execute, &sync].concat(), 2),
         // What it has only prepared takes nobody's time.
         ([&message(b'P', b"\0\0\0\0")[..], &flush, &execute, &execute, &sync].concat(), 0),
     ] {

@@ -118,16 +118,20 @@ fn a_read_that_runs_for_hours_neither_keeps_the_requests_of_all_changes_nor_thei
 
 #[test]
 fn a_read_that_calls_what_nobody_knows_is_ambiguous_where_a_write_is_not() {
-    for (answer, expected) in [(Answer::Called, true), (Answer::Definite, false)] {
+    use Answer::{Called, Definite};
+    for (beside, answer, expected) in [(Definite, Called, true), (Called, Called, false), (Definite, Definite, false)] {
         let mut overlaps = Overlaps::default();
-        let (change, mut call) = (entry(1, 1, 100, "t", true), entry(2, 2, 90, "t", true));
-        let class = StatementClass::Write;
-        let statement = PlannedStatement { class, fingerprint: Fingerprint(1), answer };
-        Arc::get_mut(&mut call).unwrap().statements.push(statement);
+        let (mut change, mut call) = (entry(1, 1, 100, "t", true), entry(2, 2, 90, "t", true));
+        let statement = |answer| {
+            let (class, fingerprint) = (StatementClass::Write, Fingerprint(1));
+            vec![PlannedStatement { class, fingerprint, answer }]
+        };
+        Arc::get_mut(&mut change).unwrap().statements = statement(beside);
+        Arc::get_mut(&mut call).unwrap().statements = statement(answer);
         overlaps.begun(&call);
         overlaps.begun(&change);
         end(&mut overlaps, &change, 110);
         end(&mut overlaps, &call, 120);
-        assert_eq!(call.is_ambiguous(), expected, "{answer:?}");
+        assert_eq!(call.is_ambiguous(), expected, "{answer:?} beside {beside:?}");
     }
 }

@@ -34,7 +34,7 @@ const LOGIN_BYTES: usize = 8 * 1024;
 const PLACE_LIMIT: Duration = Duration::from_secs(60);
 const PLACE_LOOK: Duration = Duration::from_millis(100);
 /// `too_many_connections`.
-const FULL: &str = "53300";
+pub const FULL: &str = "53300";
 /// `in_failed_sql_transaction`.
 const FAILED: SqlState = *b"25P02";
 

@@ -3,7 +3,10 @@
 
 use bytes::Bytes;
 
-use crate::wire::{encode, frame, frontend::tag};
+use crate::{
+    capture::exchange::Outcome,
+    wire::{encode, frame, frontend::tag},
+};
 
 /// Data of a COPY whose client vanished in the middle of it: what came whole, and that there will be no more. An arm
 /// that was waiting for the rest would hold what it has locked. An arm that is not asked for data is sent none of it.
@@ -28,15 +31,17 @@ pub(super) fn given_up(request: &[u8], copy_in: &Bytes) -> Bytes {
 /// The part of a request that prepares with a Flush and without a Sync, with a Sync, and what is behind it. Nothing is
 /// executed in the one, so that it does not matter to the other whether there is a Sync between them. But an arm that
 /// fails to prepare what production has prepared would ignore a simple query until one; and what a client prepares
-/// before it goes on is in nobody's time on production.
-pub(super) fn prepared_first(request: &Bytes) -> Option<(Bytes, Bytes)> {
+/// before it goes on is in nobody's time on production. Only where production has prepared it: else it has ignored the
+/// rest.
+pub(super) fn prepared_first(request: &Bytes, production: &Outcome) -> Option<(Bytes, Bytes)> {
     let prepares = |tag: u8| matches!(tag, tag::PARSE | tag::DESCRIBE | tag::CLOSE | tag::FLUSH);
     if !request.first().is_some_and(|first| prepares(*first)) {
         return None;
     }
-    let (mut before, mut last) = (0, 0);
+    let (mut before, mut last, mut parses) = (0, 0, 0);
     for message in frame::messages(request).take_while(|message| prepares(message.tag)) {
         (before, last) = (before + message.bytes.len(), message.tag);
+        parses += usize::from(message.tag == tag::PARSE);
     }
     let behind = request.slice(before..);
     let is_by_itself = behind.first().is_some_and(|tag| match *tag {
@@ -44,7 +49,8 @@ pub(super) fn prepared_first(request: &Bytes) -> Option<(Bytes, Bytes)> {
         tag::BIND => last == tag::FLUSH,
         _ => false,
     });
-    is_by_itself.then(|| ([request.get(..before).unwrap_or_default(), &encode::SYNC].concat().into(), behind))
+    (is_by_itself && production.parsed >= parses)
+        .then(|| ([request.get(..before).unwrap_or_default(), &encode::SYNC].concat().into(), behind))
 }
 
 #[cfg(test)]
@@ -78,12 +84,14 @@ mod tests {
             (message(b'P', b"s\0select 1\0\0\0"), message(b'D', b"Ss\0"), message(b'H', b""));
         let (query, execute) = (encode::query("begin"), message(b'E', b"\0\0\0\0\0"));
         let prepares = [parse.clone(), describe, flush].concat();
-        let split = |parts: &[&[u8]]| prepared_first(&Bytes::from(parts.concat()));
+        let parsed = |parsed: usize| Outcome { parsed, ..Outcome::default() };
+        let split = |parts: &[&[u8]]| prepared_first(&Bytes::from(parts.concat()), &parsed(1));
         let expected = ([prepares.clone(), encode::SYNC.to_vec()].concat().into(), query.clone().into());
         assert_eq!(split(&[&prepares, &query]), Some(expected));
         let run = [message(b'B', b"\0s\0\0\0\0\0\0\0"), execute.clone(), encode::SYNC.to_vec()].concat();
         let expected = ([prepares.clone(), encode::SYNC.to_vec()].concat().into(), run.clone().into());
         assert_eq!(split(&[&prepares, &run]), Some(expected));
+        assert_eq!(prepared_first(&[prepares.clone(), run.clone()].concat().into(), &parsed(0)), None, "it failed");
         // All at once.
         assert_eq!(split(&[&parse, &run]), None);
         // What is executed without a Sync belongs to the query's transaction.

@@ -312,7 +312,8 @@ async fn an_arm_that_can_not_prepare_what_production_has_goes_on_with_the_query_
     let prepares = [message(b'P', b"s\0select 1 from t\0\0\0"), message(b'D', b"Ss\0"), message(b'H', b"")].concat();
     let request = [prepares, encode::query("begin")].concat().into();
     let mut begins = entry("begin", Vec::new());
-    let outcome = OnceLock::from(Outcome { after: TransactionStatus::InTransaction, ..Outcome::default() });
+    let after = TransactionStatus::InTransaction;
+    let outcome = OnceLock::from(Outcome { after, parsed: 1, ..Outcome::default() });
     begins.exchange = Arc::new(Exchange { request, outcome, ..exchange("begin") });
     let played = player.play(&begins).await.unwrap();
     assert_eq!((played.after, played.error()), (TransactionStatus::InTransaction, None));

@@ -369,16 +369,29 @@ fn what_is_left_of_a_portal_shows_what_was_there_when_it_was_bound() {
 }
 
 #[test]
-fn a_session_that_was_committed_in_part_at_the_cut_is_not_taken_over() {
+fn of_transactions_that_go_over_into_one_another_those_on_the_clone_are_not_played_again() {
     let mut session = Session::new();
     session.query("begin", InTransaction);
     session.query("update t set a = 1", InTransaction);
     session.query("commit and chain", InTransaction);
     session.query("update t set a = 2", InTransaction);
     // The second transaction begins at 20, with the end of the first at 25.
-    assert!(session.book.cut(27, 28).bound, "the first is on the clone");
+    let seed = session.book.cut(37, 38);
+    let sequences: Vec<_> = seed.entries.iter().map(|e| e.exchange.sequence).collect();
+    assert_eq!((sequences, seed.bound), (vec![3], false), "the first is on the clone");
     session.query("commit", Idle);
-    assert!(!session.book.cut(60, 60).bound, "it is over");
+    assert!(session.book.cut(60, 60).entries.is_empty());
+
+    // What belongs to which transaction, or what is set in the one that is on the clone, nobody can make again.
+    for (first, last) in
+        [("update t set a = 1", "commit; begin; update t set a = 2"), ("set a.b = '1'", "commit and chain")]
+    {
+        let mut session = Session::new();
+        session.query("begin; update t set a = 0", InTransaction);
+        session.query(first, InTransaction);
+        session.query(last, InTransaction);
+        assert!(session.book.cut(27, 28).bound, "{first}, {last}");
+    }
 
     let mut session = Session::new();
     session.begin(encode::query("begin; update t set a = 1; commit; begin; update t set a = 2; commit"));

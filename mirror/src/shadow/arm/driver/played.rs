@@ -1,5 +1,7 @@
 //! What came of an exchange on the arm: counted, held against production's, and recorded. Must not start anything.
 
+use std::sync::atomic::Ordering;
+
 use understudy_crds::condition::{DivergenceKind, SkipReason};
 
 use super::{Driver, Early};
@@ -11,6 +13,7 @@ use crate::{
         entry::Entry,
         measured,
         order::Action,
+        overtaken::Overtaking,
         player::PlayError,
     },
 };
@@ -32,7 +35,12 @@ impl Driver {
                         *c.divergence.entry(DivergenceKind::TransactionState).or_default() += 1;
                     }
                 });
-                let overtaken = self.overtaken.is(&entry);
+                let overtaking = self.overtaken.by(&entry);
+                if overtaking == Overtaking::Beside {
+                    // It was not told yet when the read had ended: of a request that comes in parts nobody knows.
+                    entry.overlapped.store(true, Ordering::Relaxed);
+                }
+                let overtaken = overtaking == Overtaking::Later;
                 if entry.taken_in.get().is_some() {
                     self.judge(&entry, &outcome, due_ns, overtaken);
                 } else {
