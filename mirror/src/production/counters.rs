@@ -119,9 +119,9 @@ mod tests {
             (0..times).for_each(|_| counters.refuse(cause));
         }
         assert_eq!(Cause::ALL.map(|cause| counters.refused(cause)), [0, 1, 2, 3, 4, 5]);
-        let mut words = Cause::ALL.map(Cause::word).to_vec();
         counters.malform(Side::Worker);
         assert_eq!(Side::ALL.map(|side| (side.word(), counters.malformed(side))), [("client", 0), ("worker", 1)]);
+        let mut words = Cause::ALL.map(Cause::word).to_vec();
         words.sort_unstable();
         words.dedup();
         assert_eq!(words.len(), Cause::ALL.len());

@@ -23,7 +23,8 @@ use crate::{
     },
 };
 
-/// How long a login may take here: the longest `authentication_timeout` that PostgreSQL takes: the worker ends a login, not the mirror.
+/// How long a login may take here: the longest `authentication_timeout` that PostgreSQL takes. The worker ends a login, not
+/// the mirror.
 pub const LIMIT: Duration = Duration::from_secs(600);
 /// No message of a login is longer; PostgreSQL's own limit for a client's is 64 KiB.
 const MESSAGE_BYTES: usize = 1 << 16;
@@ -61,9 +62,9 @@ pub async fn pass(client: &mut Connection, worker: &mut Connection, limit: Durat
 async fn exchange(client: &mut Connection, worker: &mut Connection) -> Result<(), LoginError> {
     let (mut left_out, mut asked, mut heard) = (false, false, false);
     loop {
+        let unheard = |error: io::Error| if heard { error.into() } else { LoginError::Unheard(error) };
         // Some clients send their first request along with the password: it is no part of the login, and is left
         // where it is for whoever follows the session.
-        let unheard = |error: io::Error| if heard { error.into() } else { LoginError::Unheard(error) };
         let (from_client, tag) =
             if asked { first_byte(client, worker).await? } else { (false, tag(worker).await.map_err(unheard)?) };
         heard = true;

@@ -62,7 +62,8 @@ impl Overtaken {
         }
     }
 
-    /// What an exchange that has just finished on the arm may have seen of what production answered after it. Who is still running on production has been answered before nothing.
+    /// What an exchange that has just finished on the arm may have seen of what production answered after it. Who is still
+    /// running on production has been answered before nothing.
     pub fn by(&self, entry: &Entry) -> Overtaking {
         let answered_ns = entry.ended_ns();
         if entry.writes || answered_ns == u64::MAX {

@@ -101,14 +101,12 @@ impl Player {
         if undo {
             self.command("BEGIN").await?;
         }
-        let request = match outcome.and_then(|production| prepared_first(&entry.exchange.request, production)) {
-            Some((prepares, request)) => {
-                self.exchange(&prepares, &Bytes::new(), || entry.outcome()).await?;
-                request
-            }
-            None => entry.exchange.request.clone(),
-        };
-        let played = self.exchange(&request, &copy_in, || entry.outcome()).await?;
+        let parts = outcome.and_then(|production| prepared_first(&entry.exchange.request, production));
+        if let Some((prepares, _)) = &parts {
+            self.exchange(prepares, &Bytes::new(), || entry.outcome()).await?;
+        }
+        let request = parts.as_ref().map_or(&entry.exchange.request, |(_, behind)| behind);
+        let played = self.exchange(request, &copy_in, || entry.outcome()).await?;
         if undo {
             self.command("ROLLBACK").await?;
         }
