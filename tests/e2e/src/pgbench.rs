@@ -46,14 +46,26 @@ impl Bench {
     }
 }
 
+/// How much eight clients do.
+#[derive(Debug, Clone, Copy)]
+pub enum Load {
+    /// As much as the machine gives: with the arms on it too, they fall behind.
+    Full,
+    /// So many transactions a second, at times drawn at random: what arms on the same machine can keep up with.
+    PerSecond(u32),
+}
+
 /// Starts TPC-B with 8 clients for some seconds.
-pub fn start(cluster: &Cluster, through: SocketAddr, mode: &str, seconds: u64) -> JoinHandle<Bench> {
+pub fn start(cluster: &Cluster, through: SocketAddr, mode: &str, load: Load, seconds: u64) -> JoinHandle<Bench> {
     let mut command = Command::new(program(cluster));
     command
         .args(["-n", "-c", "8", "-j", "2", "-M", mode, "-T", &seconds.to_string(), "-U", "postgres"])
         .args(["-h", &through.ip().to_string(), "-p", &through.port().to_string(), "postgres"])
         .stdin(Stdio::null())
         .kill_on_drop(true);
+    if let Load::PerSecond(transactions) = load {
+        command.args(["-R", &transactions.to_string()]);
+    }
     tokio::spawn(async move {
         let limit = Duration::from_secs(seconds + 30);
         let done = timeout(limit, command.output()).await.expect("pgbench ends").expect("pgbench");

@@ -1,13 +1,13 @@
 //! pgbench, in every way in which it can send a statement, while the worker is cloned, cut and
 //! mirrored: no client notices, no write is lost or doubled.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use understudy_crds::condition::{ArmState, Phase};
 use understudy_e2e::{
     child::{run, understudy_once},
     experiment::{Desk, manifest, report},
-    pgbench,
+    pgbench::{self, Load},
     tables::{PGBENCH, connect, digests},
     traces::{expect_worker_state, worker_state},
     turn::take_turn,
@@ -34,23 +34,25 @@ async fn clones_hold_the_same_rows_as_the_worker_after_pgbench_in_every_mode() {
     let mut running = run(&file, &out, &[]);
     let mirror = running.mirror().await;
     // While the worker is cloned and cut …
-    let bench = pgbench::start(&worker, mirror, "simple", 30).await.expect("pgbench");
+    let bench = pgbench::start(&worker, mirror, "simple", Load::Full, 30).await.expect("pgbench");
     bench.expect_clean();
     let mut transactions = bench.transactions;
     running.status_until("observing", Duration::from_secs(60), |status| status.phase == Phase::Observing).await;
-    // … and while it is observed.
+    // … and while it is observed: not at more than two clones on the same processors can play in that time.
     for mode in ["extended", "prepared"] {
-        let bench = pgbench::start(&worker, mirror, mode, 30).await.expect("pgbench");
+        let bench = pgbench::start(&worker, mirror, mode, Load::PerSecond(300), 30).await.expect("pgbench");
         bench.expect_clean();
         transactions += bench.transactions;
     }
 
+    let quiet_since = Instant::now();
     let status = running
         .status_until("level", Duration::from_secs(60), |status| {
             status.phase == Phase::Observing
                 && status.arms.iter().all(|arm| arm.state != ArmState::Live || arm.lag.exchanges == 0)
         })
         .await;
+    println!("{transactions} transactions; the arms were level {:.1?} after the last", quiet_since.elapsed());
     for arm in &status.arms {
         assert_eq!((arm.state, arm.exchanges.lost), (ArmState::Live, 0), "{}: {arm:#?}", arm.name);
         assert!(arm.exchanges.played > 0, "{arm:#?}");
