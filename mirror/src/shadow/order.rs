@@ -13,7 +13,8 @@
 //! 5. **Conflicts**: a write waits for every overlapping write with a conflicting footprint that
 //!    production finished earlier.
 //!
-//! A session itself logs in when the arm has fewer than production had then (`order/room.rs`).
+//! A session itself logs in when the arm has fewer than production had then (`order/room.rs`), and has finished what
+//! production had changed of roles and settings (`order/beginnings.rs`).
 //!
 //! Production *finished* an exchange when its answer came, with one exception. Two answers may come in the other
 //! order than the commits that they tell of: a transaction gets a row's lock the moment another has committed, and
@@ -34,6 +35,7 @@ use std::{
 };
 
 use self::{
+    beginnings::Beginnings,
     lane::{Lane, Stands},
     late::Unsettled,
     room::Room,
@@ -41,13 +43,14 @@ use self::{
 use super::{
     entry::Entry,
     id_map::{IdMap, IdSet},
-    measured::is_too_long,
 };
 use crate::capture::exchange::{SessionId, SessionInfo};
 
+mod beginnings;
 mod lane;
 mod late;
 mod room;
+mod standing;
 mod stuck;
 
 /// An answer is not seen later than this after the commit that it tells of, as far as anything here is held up by it.
@@ -67,7 +70,8 @@ pub enum Action {
         /// It waited for the order longer than the limit and is played out of order.
         released: bool,
     },
-    /// The session is over and everything of it has been played.
+    /// The session is over and everything of it has been played. Whoever closes it says when it has
+    /// [`left`](Order::left).
     Close(SessionId),
 }
 
@@ -78,6 +82,7 @@ pub struct Order {
     wait_limit_ns: u64,
     lanes: IdMap<SessionId, Lane>,
     room: Room,
+    beginnings: Beginnings,
     due: BinaryHeap<Reverse<(u64, SessionId)>>,
     blocked: IdSet<SessionId>,
     /// Who is looked at in a turn; kept for its room.
@@ -113,6 +118,7 @@ impl Order {
             wait_limit_ns,
             lanes: IdMap::default(),
             room: Room::default(),
+            beginnings: Beginnings::default(),
             due: BinaryHeap::new(),
             blocked: IdSet::default(),
             candidates: Vec::new(),
@@ -139,7 +145,7 @@ impl Order {
     /// Production has let a session in. It plays nothing before it has logged in here.
     pub fn opened(&mut self, info: Arc<SessionInfo>) {
         self.lanes.entry(info.id).or_default().stands = Stands::Outside;
-        self.room.opened(info);
+        self.room.opened(info, self.beginnings.told());
     }
 
     /// It has, or could not: what was started in it runs from now on.
@@ -178,6 +184,7 @@ impl Order {
             let before = std::mem::replace(bytes, entry.charged_bytes());
             self.held_bytes = (self.held_bytes + *bytes).saturating_sub(before);
             self.note_end(entry);
+            self.beginnings.ended(entry);
             self.changed = true;
         }
     }
@@ -211,11 +218,6 @@ impl Order {
         self.hold_from_ns = hold_from_ns;
     }
 
-    /// Everything that production began before the hold is finished on the arm.
-    pub fn has_reached(&self, moment_ns: u64) -> bool {
-        self.known_ns >= moment_ns && self.oldest_ns().is_none_or(|begun_ns| begun_ns >= moment_ns)
-    }
-
     /// The arm is done with the exchange that ran in a session.
     pub fn finished(&mut self, session: SessionId) -> Option<Action> {
         let lane = self.lanes.get_mut(&session)?;
@@ -228,6 +230,7 @@ impl Order {
         if entry.writes {
             self.unfinished_writes.remove(&(self.finished_ns(&entry), entry.id));
             self.late_answers.remove(&entry.id);
+            self.beginnings.finished(&entry);
             self.changed = true;
         }
         self.let_in(&entry);
@@ -235,11 +238,16 @@ impl Order {
         self.close_if_done(session)
     }
 
+    /// A session that was over has left the arm.
+    pub fn left(&mut self) {
+        self.room.left();
+    }
+
     fn close_if_done(&mut self, session: SessionId) -> Option<Action> {
         let lane = self.lanes.get(&session)?;
         if lane.closing && lane.queue.is_empty() && lane.running.is_none() && lane.stands == Stands::Inside {
             self.lanes.remove(&session);
-            self.room.left();
+            self.room.leaves();
             return Some(Action::Close(session));
         }
         None
@@ -253,7 +261,7 @@ impl Order {
 
     /// What starts now.
     pub fn poll(&mut self, now_ns: u64, actions: &mut Vec<Action>) {
-        while let Some(info) = self.room.next(now_ns) {
+        while let Some(info) = self.room.next(now_ns, &self.beginnings) {
             let session = info.id;
             if let Some(lane) = self.lanes.get_mut(&session) {
                 lane.stands = Stands::AtTheDoor;
@@ -325,56 +333,6 @@ impl Order {
         let beside = self.unfinished_writes.range((Included(began), Excluded(finished.max(began))));
         let beside = beside.filter(|(_, other)| other.touches.conflicts(&entry.touches));
         before.chain(beside).map(|(_, other)| other).filter(|other| !self.is_locked_out(other))
-    }
-
-    /// When the next exchange is due, ns since the mirror's epoch.
-    pub fn next_due_ns(&self) -> Option<u64> {
-        self.due.peek().map(|Reverse((due_ns, _))| *due_ns)
-    }
-
-    /// What it holds of the memory budget, about: data of a COPY whose outcome came later is left out, bytes.
-    pub fn held_bytes(&self) -> usize {
-        self.held_bytes
-    }
-
-    /// Whether something that is told later could let go on what waits now. What runs may wait on the arm for a
-    /// lock, and whoever holds that ended in production before what runs did, and was answered little later: that far
-    /// it must be told. How far that is nobody knows of what production itself still runs; there it is for who is
-    /// `stalled`, where nothing has come to its end for a while.
-    pub fn needs_more(&self, stalled: bool) -> bool {
-        let mut running = self.lanes.values().filter_map(|lane| lane.running.as_ref()).peekable();
-        if running.peek().is_none() {
-            // What is not due yet waits for the clock alone.
-            let waits = !self.blocked.is_empty() || self.outstanding.is_empty();
-            return waits && !self.has_reached(self.hold_from_ns);
-        }
-        running.any(|(entry, _)| {
-            entry.outcome().map_or(stalled, |o| o.ended_ns.saturating_add(ANSWERED_LATE_NS) > self.known_ns)
-        })
-    }
-
-    /// Exchanges that are captured and not finished.
-    pub fn outstanding(&self) -> usize {
-        self.outstanding.len()
-    }
-
-    /// When production began the oldest exchange that is not finished here.
-    pub fn oldest_ns(&self) -> Option<u64> {
-        self.outstanding.first_key_value().map(|((begun_ns, _), _)| *begun_ns)
-    }
-
-    /// The same, of those that are measured.
-    pub fn oldest_measured_ns(&self) -> Option<u64> {
-        let mut outstanding = self.outstanding.iter();
-        outstanding.find(|(_, (entry, _))| !is_too_long(entry, self.known_ns)).map(|((begun_ns, _), _)| *begun_ns)
-    }
-
-    /// Everything that production was done with by then is finished here. What production itself still runs, the arm
-    /// is not behind with.
-    pub fn level_ns(&self) -> Option<u64> {
-        let known = Some(self.known_ns).filter(|known_ns| *known_ns > 0);
-        let oldest = self.ended.first().map(|(ended_ns, _)| *ended_ns);
-        known.into_iter().chain(oldest).min()
     }
 }
 

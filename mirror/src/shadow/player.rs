@@ -36,6 +36,9 @@ mod patience;
 mod request;
 mod timeouts;
 
+/// How long a session is held to be there still that has said goodbye: as long as one that logs in may take.
+const LEAVE_LIMIT: Duration = Duration::from_secs(60);
+
 /// Why a session on an arm ended.
 #[derive(Debug, thiserror::Error)]
 pub enum PlayError {
@@ -236,14 +239,16 @@ impl Player {
         }
     }
 
-    /// Says goodbye.
+    /// Says goodbye, and waits until the server has no such session any more: it has only so many places.
     pub async fn close(mut self) {
         let goodbye = async {
             self.stream.write_all(&encode::TERMINATE).await?;
-            self.stream.close().await
+            self.stream.close().await?;
+            while self.stream.read(&mut [0; 64]).await? > 0 {}
+            io::Result::Ok(())
         };
         // The arm may be gone; there is nothing more to be had from it.
-        let _ = timeout(Duration::from_secs(1), goodbye).await;
+        let _ = timeout(LEAVE_LIMIT, goodbye).await;
     }
 }
 

@@ -75,3 +75,29 @@ async fn who_logs_in_with_a_role_that_was_just_made_is_let_in_when_the_arm_has_m
     }
     stage.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_logs_in_behind_a_change_of_its_settings_begins_with_them_on_the_arms_too() {
+    let servers = Servers::start(2, TABLE).await;
+    for server in servers.arms.iter().chain([&servers.worker]) {
+        let made = "CREATE ROLE tenant LOGIN IN ROLE pg_write_all_data; ALTER ROLE tenant SET app.visit = '-1'";
+        server.connect().await.batch_execute(made).await.expect("a role");
+    }
+    let arms = servers.addresses();
+    let stage = servers.mirror("64Mi", &arms).await;
+    let owner = connect(stage.through).await.expect("a session");
+    for visit in 0..20 {
+        // By itself, and as part of a transaction.
+        let set = format!("ALTER ROLE tenant SET app.visit = '{visit}'");
+        let change = if visit % 2 == 0 { set } else { format!("BEGIN; {set}; COMMIT") };
+        owner.batch_execute(&change).await.expect("a setting");
+        let client = connect_as(stage.through, "tenant").await.expect("a session of its own");
+        let insert = "INSERT INTO visits VALUES (0, current_setting('app.visit')::int)";
+        client.batch_execute(insert).await.expect("a row");
+    }
+    for name in ["baseline", "candidate"] {
+        let arm = stage.expect_level(name, &VISITED).await;
+        assert!(arm.divergence.values().all(|n| *n == 0) && arm.exchanges.lost == 0, "{arm:#?}");
+    }
+    stage.end().await;
+}

@@ -248,6 +248,7 @@ impl Driver {
     fn told(&mut self, told: Told, actions: &mut Vec<Action>) {
         match told {
             Told::LoggedIn(session) => actions.extend(self.order.logged_in(session, self.now_ns())),
+            Told::Left => self.order.left(),
             Told::Done(done) => self.finished(done, actions),
         }
     }
@@ -318,7 +319,10 @@ impl Driver {
         match action {
             Action::Open(info) => self.open(info),
             Action::Close(session) => {
-                self.players.remove(&session);
+                // Its player tells when it has left, unless there is none any more.
+                if self.players.remove(&session).is_none_or(|jobs| jobs.is_closed()) {
+                    self.order.left();
+                }
             }
             Action::Start { entry, due_ns, released } => {
                 if released {

@@ -46,6 +46,8 @@ pub enum Told {
     LoggedIn(SessionId),
     /// An exchange is over.
     Done(Done),
+    /// A session that nothing is handed to any more is gone from the arm.
+    Left,
 }
 
 /// The life of one session on the arm.
@@ -81,6 +83,7 @@ pub async fn play_session(
     if let Ok(player) = opened {
         player.close().await;
     }
+    let _ = report.send(Told::Left);
 }
 
 /// Plays one exchange from where production's transaction stood to where it stood then. Whether the arm's

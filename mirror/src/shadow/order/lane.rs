@@ -1,4 +1,4 @@
-//! One session on the arm, as far as the order goes by it. Plain data.
+//! One session on the arm, as far as the order goes by it. Plain data: must not decide what starts.
 
 use std::{collections::VecDeque, sync::Arc};
 

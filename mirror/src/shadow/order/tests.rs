@@ -26,10 +26,15 @@ const OUTCOME_BYTES: usize = 1000;
 
 /// Session, production's begin and end, and the row of table `t` that is written, if any.
 fn entry(id: u64, session: u64, begun_ns: u64, ended_ns: Option<u64>, row: Option<i64>) -> Arc<Entry> {
-    let outcome = OnceLock::new();
+    let entry = unended(id, session, begun_ns, row);
     if let Some(ended_ns) = ended_ns {
-        outcome.set(Outcome { ended_ns, ..Outcome::default() }).unwrap();
+        entry.exchange.outcome.set(Outcome { ended_ns, ..Outcome::default() }).unwrap();
     }
+    Arc::new(entry)
+}
+
+/// The same, before production is done with it.
+fn unended(id: u64, session: u64, begun_ns: u64, row: Option<i64>) -> Entry {
     let touches = row.map_or(Footprint::NOTHING, |value| {
         Footprint::Tables(vec![TableUse {
             table: "t".into(),
@@ -37,14 +42,14 @@ fn entry(id: u64, session: u64, begun_ns: u64, ended_ns: Option<u64>, row: Optio
             writes: true,
         }])
     });
-    Arc::new(Entry {
+    Entry {
         id,
         exchange: Arc::new(Exchange {
             session: SessionId(session),
             sequence: id,
             begun_ns,
             request: Bytes::new(),
-            outcome,
+            outcome: OnceLock::new(),
         }),
         statements: Vec::new(),
         writes: row.is_some(),
@@ -54,7 +59,7 @@ fn entry(id: u64, session: u64, begun_ns: u64, ended_ns: Option<u64>, row: Optio
         overlapped: AtomicBool::new(false),
         charge: Budget::new(0).charge(0),
         taken_in: OnceLock::new(),
-    })
+    }
 }
 
 fn order(entries: &[Arc<Entry>]) -> Order {

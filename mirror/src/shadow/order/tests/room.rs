@@ -42,6 +42,8 @@ fn a_session_comes_in_when_the_arm_has_fewer_than_production_had() {
     let mut order = one_after_the_other();
     assert_eq!(done(&mut order, 50_000), [""; 0], "nobody is released who is not there");
     assert!(matches!(order.finished(SessionId(1)), Some(Action::Close(SessionId(1)))));
+    assert_eq!(done(&mut order, 50_001), [""; 0], "its server still has it");
+    order.left();
     assert_eq!(done(&mut order, 50_001), ["open 2", "start 2"]);
     // Who came while the other was there does not wait.
     order.opened(info(3));
@@ -56,6 +58,44 @@ fn where_nobody_comes_or_goes_the_next_one_comes_in_all_the_same() {
 }
 
 #[test]
+fn an_arm_that_hangs_is_not_filled_with_sessions() {
+    let mut order = Order::new(SHIFT, LIMIT);
+    for session in 1..=40 {
+        order.opened(info(session));
+        assert!(order.closed(SessionId(session)).is_none(), "production has one at a time");
+    }
+    assert_eq!(done(&mut order, 0).len(), LOGINS_AT_ONCE);
+    for session in 1..=16 {
+        assert!(order.logged_in(SessionId(session), 0).is_some());
+    }
+    // They have said goodbye, and nobody answers any more.
+    assert_eq!(done(&mut order, 9_000_000_000), [""; 0]);
+    (1..=16).for_each(|_| order.left());
+    assert_eq!(done(&mut order, 9_000_000_000).len(), LOGINS_AT_ONCE);
+    assert_eq!(done(&mut order, 99_000_000_000), [""; 0]);
+}
+
+#[test]
+fn where_nobody_goes_on_they_come_in_one_by_one_beyond_those_that_log_in_at_a_time() {
+    let mut order = Order::new(SHIFT, LIMIT);
+    for session in 1..=40 {
+        order.opened(info(session));
+        order.begun(&entry(session, session, session, None, None));
+        assert!(order.closed(SessionId(session)).is_none(), "it has something to play");
+    }
+    for session in 1..=16 {
+        assert_eq!(done(&mut order, 0).len(), if session == 1 { LOGINS_AT_ONCE } else { 0 });
+        assert!(order.logged_in(SessionId(session), 0).is_none());
+    }
+    assert_eq!(done(&mut order, 0), [""; 0]);
+    assert_eq!(done(&mut order, 2_000_000_000), ["open 17"], "one and sixteen would be one more than that");
+    assert_eq!(done(&mut order, 3_000_000_000), [""; 0], "it logs in");
+    assert!(order.logged_in(SessionId(17), 3_000_000_000).is_none());
+    assert_eq!(done(&mut order, 3_000_000_000), [""; 0]);
+    assert_eq!(done(&mut order, 5_000_000_000), ["open 18"]);
+}
+
+#[test]
 fn few_log_in_at_a_time_and_whoever_does_counts_on_neither_side() {
     let mut order = Order::new(SHIFT, LIMIT);
     for session in 1..=20 {
@@ -66,6 +106,7 @@ fn few_log_in_at_a_time_and_whoever_does_counts_on_neither_side() {
     for session in 1..=16 {
         let left = order.logged_in(SessionId(session), 0);
         assert!(matches!(left, Some(Action::Close(SessionId(id))) if id == session), "it asked for nothing: {left:?}");
+        order.left();
     }
     assert_eq!(done(&mut order, 0), ["open 17", "open 18", "open 19", "open 20"]);
 }
@@ -77,9 +118,34 @@ fn a_session_that_can_t_be_played_counts_on_both_sides() {
     order.opened(info(2));
     assert_eq!(done(&mut order, 0), ["open 2"]);
     assert!(matches!(order.closed(SessionId(1)), Some(Action::Close(SessionId(1)))));
+    order.left();
     assert!(order.logged_in(SessionId(2), 0).is_none());
     order.opened(info(3));
     assert_eq!(done(&mut order, 0), ["open 3"]);
+}
+
+#[test]
+fn who_logs_in_behind_a_change_of_roles_or_settings_waits_for_it() {
+    let change = |id, begun_ns| Arc::new(Entry { publishes: Footprint::Anything, ..unended(id, 1, begun_ns, Some(7)) });
+    let (first, second) = (change(1, 100), change(3, 500));
+    let mut order = Order::new(SHIFT, LIMIT);
+    order.opened(info(1));
+    assert_eq!(done(&mut order, 0), ["open 1"]);
+    assert!(order.logged_in(SessionId(1), 0).is_none());
+    order.begun(&first);
+    order.opened(info(2));
+    first.exchange.outcome.set(Outcome { ended_ns: 110, ..Outcome::default() }).unwrap();
+    order.ended(&first);
+    order.opened(info(3));
+    order.begun(&second);
+    second.exchange.outcome.set(Outcome { ended_ns: 510, ..Outcome::default() }).unwrap();
+    order.ended(&second);
+    order.known_until(u64::MAX);
+    assert_eq!(done(&mut order, 1099), ["open 2"], "what was told after it is none of its beginning");
+    assert_eq!(done(&mut order, 1100), ["start 1"]);
+    assert_eq!(done(&mut order, 9_000_000_000), [""; 0], "it is no room that it waits for");
+    order.finished(SessionId(1));
+    assert_eq!(done(&mut order, 9_000_000_000), ["open 3", "start 3"]);
 }
 
 #[test]
@@ -169,7 +235,10 @@ proptest! {
             for action in actions {
                 match action {
                     Action::Open(_) => {}
-                    Action::Close(_) => inside -= 1,
+                    Action::Close(_) => {
+                        inside -= 1;
+                        order.left();
+                    }
                     Action::Start { entry, .. } => running.push(entry.exchange.session),
                 }
             }
