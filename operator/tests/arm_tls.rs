@@ -96,6 +96,7 @@ fn entry(request: Vec<u8>, production: Outcome) -> Entry {
         writes: true,
         touches: Footprint::Anything,
         publishes: Footprint::Anything,
+        beginnings: false,
         skip: None,
         overlapped: AtomicBool::new(false),
         charge: Budget::new(0).charge(0),

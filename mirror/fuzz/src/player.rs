@@ -112,6 +112,7 @@ fn entry(wanted: Wanted) -> Entry {
         writes: true,
         touches: Footprint::Anything,
         publishes: Footprint::Anything,
+        beginnings: false,
         skip: None,
         overlapped: AtomicBool::new(false),
         charge: Budget::new(0).charge(0),

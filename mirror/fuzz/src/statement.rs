@@ -62,12 +62,13 @@ pub fn template(data: &[u8]) {
 
 /// All that decides whether, when and beside what a statement is played.
 fn meaning(statement: &Statement) -> String {
-    let Statement { class, kind, writes, answer, skip, changes, tables, fingerprint: _, text: _ } = statement;
+    let Statement { class, kind, writes, answer, skip, changes, tables, beginnings, fingerprint: _, text: _ } =
+        statement;
     let kind = match kind {
         Kind::Prepare(name, inner) => format!("prepare {name} {}", meaning(inner)),
         other => format!("{other:?}"),
     };
-    format!("{class:?} {kind} {writes} {answer:?} {skip:?} {changes} {tables:?}")
+    format!("{class:?} {kind} {writes} {answer:?} {skip:?} {changes} {tables:?} {beginnings}")
 }
 
 fn sensible(statement: &Statement, literals: usize) {
@@ -178,8 +179,9 @@ fn planned(
     catalog: &mut Catalog,
     budget: &Arc<Budget>,
 ) -> (Arc<Entry>, understudy_mirror::shadow::prologue::Settled) {
-    let Plan { statements, writes, touches, publishes, skip, settled } = book.plan(&exchange, catalog);
+    let Plan { statements, writes, touches, publishes, beginnings, skip, settled } = book.plan(&exchange, catalog);
     assert!(writes || publishes == Footprint::NOTHING, "what publishes something writes");
+    assert!(!beginnings || publishes == Footprint::Anything, "nobody knows what else that changes");
     conflicts(&touches);
     let charge = budget.charge(exchange.request.len());
     let entry = Entry {
@@ -189,6 +191,7 @@ fn planned(
         writes,
         touches,
         publishes,
+        beginnings,
         skip,
         overlapped: AtomicBool::new(false),
         charge,

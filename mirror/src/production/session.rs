@@ -11,7 +11,8 @@ use std::{
 };
 
 use atomic_waker::AtomicWaker;
-use tokio::time::timeout;
+use tokio::{select, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     client_tls::ClientTls,
@@ -59,6 +60,8 @@ pub struct Production {
     pub sessions: Sessions,
     /// No new connections; sessions end between two transactions.
     pub draining: AtomicBool,
+    /// Cancelled when draining begins: nobody is waited for who has not said what they want.
+    greets_nobody: CancellationToken,
     /// From then on they end in the middle of one too, ns since the mirror's epoch.
     pub drain_ends_ns: AtomicU64,
     /// What is counted.
@@ -84,6 +87,7 @@ impl Production {
             gate: Gate::new(threads),
             sessions: Sessions::default(),
             draining: AtomicBool::new(false),
+            greets_nobody: CancellationToken::new(),
             drain_ends_ns: AtomicU64::new(u64::MAX),
             counters: Counters::default(),
             held_us: PerThread::new(threads),
@@ -95,6 +99,7 @@ impl Production {
         let limit_ns = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         self.drain_ends_ns.store(now_ns().saturating_add(limit_ns), Ordering::SeqCst);
         self.draining.store(true, Ordering::SeqCst);
+        self.greets_nobody.cancel();
         for session in self.sessions.list() {
             session.drained.wake();
         }
@@ -154,9 +159,14 @@ impl Sessions {
 pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
     let counters = &production.counters;
     counters.connections.fetch_add(1, Ordering::Relaxed);
-    let greeting = greet(stream, production.client_tls.as_ref());
+    let greeting = timeout(production.first_packet_limit, greet(stream, production.client_tls.as_ref()));
     // Who gets no word here would get none from the worker.
-    let greeted = match timeout(production.first_packet_limit, greeting).await {
+    let greeted = select! {
+        biased;
+        greeted = greeting => greeted,
+        () = production.greets_nobody.cancelled() => return,
+    };
+    let greeted = match greeted {
         Ok(Ok(Some(greeted))) => greeted,
         Ok(Ok(None) | Err(GreetError::Connection(_) | GreetError::Tls(TlsError::Connection(_)))) => {
             return counters.refuse(Cause::Vanished);

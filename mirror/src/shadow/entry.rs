@@ -35,6 +35,8 @@ pub struct Entry {
     pub touches: Footprint,
     /// What becomes visible to others when it ends.
     pub publishes: Footprint,
+    /// When it ends, sessions may begin with something else: roles, databases, or what is set for either.
+    pub beginnings: bool,
     /// Why it is not played, if it is not.
     pub skip: Option<Skip>,
     /// On production it overlapped something that changed what it reads.
@@ -125,6 +127,7 @@ impl Entry {
             writes: true,
             touches: Footprint::Anything,
             publishes: Footprint::Anything,
+            beginnings: true,
             skip: None,
             overlapped: AtomicBool::new(false),
             charge: Budget::new(0).charge(0),

@@ -218,13 +218,15 @@ impl<'a> Ingest<'a> {
 
     fn begun(&mut self, exchange: &Arc<Exchange>) {
         let Some(book) = self.books.get_mut(&exchange.session) else { return };
-        let Plan { statements, writes, touches, publishes, skip, settled } = book.plan(exchange, &mut self.catalog);
+        let plan = book.plan(exchange, &mut self.catalog);
+        let Plan { statements, writes, touches, publishes, beginnings, skip, settled } = plan;
         let entry = Arc::new(Entry {
             id: self.next_id,
             statements,
             writes,
             touches,
             publishes,
+            beginnings,
             skip,
             overlapped: AtomicBool::new(false),
             charge: self.shared.log.budget().charge(ENTRY_BYTES + exchange.request.len()),

@@ -230,9 +230,9 @@ impl Order {
         if entry.writes {
             self.unfinished_writes.remove(&(self.finished_ns(&entry), entry.id));
             self.late_answers.remove(&entry.id);
-            self.beginnings.finished(&entry);
             self.changed = true;
         }
+        self.beginnings.finished(&entry);
         self.let_in(&entry);
         self.head(session);
         self.close_if_done(session)
@@ -247,7 +247,6 @@ impl Order {
         let lane = self.lanes.get(&session)?;
         if lane.closing && lane.queue.is_empty() && lane.running.is_none() && lane.stands == Stands::Inside {
             self.lanes.remove(&session);
-            self.room.leaves();
             return Some(Action::Close(session));
         }
         None

@@ -37,7 +37,7 @@ mod request;
 mod timeouts;
 
 /// How long a session is held to be there still that has said goodbye: as long as one that logs in may take.
-const LEAVE_LIMIT: Duration = Duration::from_secs(60);
+const GOODBYE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Why a session on an arm ended.
 #[derive(Debug, thiserror::Error)]
@@ -248,7 +248,7 @@ impl Player {
             io::Result::Ok(())
         };
         // The arm may be gone; there is nothing more to be had from it.
-        let _ = timeout(LEAVE_LIMIT, goodbye).await;
+        let _ = timeout(GOODBYE_LIMIT, goodbye).await;
     }
 }
 

@@ -7,7 +7,10 @@ use std::{
 };
 
 use serde::Serialize;
-use understudy_crds::status::ArmStatus;
+use understudy_crds::{
+    condition::ArmState,
+    status::{ArmStatus, ExchangeCounts},
+};
 use understudy_e2e::http;
 use understudy_harness::{server_account, wait_until};
 use understudy_operator::platform::local::account::Account;
@@ -130,8 +133,13 @@ impl Target {
             // Longer than the arms live behind production.
             tokio::time::sleep(Duration::from_millis(1500)).await;
             let arm = self.arm().await.expect("an arm");
-            assert_eq!(arm.exchanges.lost, 0, "the arm lost exchanges: {:?}", arm.message);
-            if std::mem::replace(&mut before, arm.exchanges.played) == arm.exchanges.played {
+            // What is not played costs nothing.
+            assert_ne!(arm.state, ArmState::Lost, "{:?}", arm.message);
+            let played = arm.exchanges.played;
+            if std::mem::replace(&mut before, played) == played && arm.lag.exchanges == 0 {
+                let ExchangeCounts { captured, lost, ref skipped, .. } = arm.exchanges;
+                assert_eq!((played, lost, skipped.len()), (captured, 0, 0), "{:?}", arm.exchanges);
+                assert!(arm.divergence.values().all(|n| *n == 0), "{:?}", arm.divergence);
                 return;
             }
         }

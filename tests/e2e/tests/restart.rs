@@ -27,6 +27,8 @@ use understudy_mirror::shadow::log::disk::segments;
 
 /// What the mirror gives its sessions, and a little.
 const LIMIT: Duration = Duration::from_secs(15);
+/// Less than it gives those who have something to end.
+const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// `POST /v1/halt`: the status line.
 async fn halt(admin: &str, token: &str) -> io::Result<String> {
@@ -70,6 +72,27 @@ async fn transactions_end_before_the_mirror_does_and_idle_sessions_are_told() {
     let rows: i64 = worker.query_one("SELECT count(*) FROM ledger", &[]).await.expect("rows").get(0);
     assert_eq!(rows, 2, "what was acknowledged is there");
     assert!(busy.batch_execute("SELECT 1").await.is_err(), "its session has ended with its transaction");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_waited_for_who_has_not_said_what_they_want() {
+    let servers = Servers::start(0, TABLES).await;
+    let stage = servers.mirror("64Mi", &[]).await;
+    let mut silent = Vec::new();
+    // Who looks whether the port is open, and who stops in the middle of a startup packet.
+    for begun in [&[][..], &[0, 0, 0, 80, 0, 3]] {
+        let mut stream = TcpStream::connect(stage.through).await.expect("a connection");
+        stream.write_all(begun).await.expect("sent");
+        silent.push(stream);
+    }
+    wait_until("they are served", || async { stage.metric("understudy_connections_total").await == 2 }).await;
+    stage.mirror.signal(Signal::TERM);
+    stage.mirror.ended_within(AT_ONCE).await.expect_code(0);
+    for mut stream in silent {
+        let mut said = Vec::new();
+        let end = timeout(LIMIT, stream.read_to_end(&mut said)).await.expect("the end in time");
+        assert!(said.is_empty() && end.is_ok_and(|read| read == 0), "as from a server that shuts down: {said:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

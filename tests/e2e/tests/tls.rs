@@ -7,7 +7,12 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-use understudy_e2e::{tls_worker::TlsWorker, wire::query};
+use understudy_e2e::{
+    scenario::{GSSENC_REQUEST, SSL_REQUEST, request},
+    talk::Talk,
+    tls_worker::TlsWorker,
+    wire::query,
+};
 use understudy_harness::wait_until;
 
 use crate::papers::Papers;
@@ -159,6 +164,30 @@ async fn a_client_may_speak_tls_without_asking_when_it_names_the_protocol() {
     let stream = TcpStream::connect(mirror.through).await.expect("a connection");
     assert!(papers.handshake(stream, Some(b"postgresql")).await.is_err());
     worker.psql(mirror.through, "sslmode=disable").await.expect("a session");
+}
+
+/// As libpq does that has Kerberos credentials.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_refused_gssapi_may_ask_for_tls_and_the_other_way_about() {
+    let (papers, worker) = set().await;
+    for (document, asked) in
+        [(papers.clients("mirror", ""), [GSSENC_REQUEST, SSL_REQUEST]), (String::new(), [SSL_REQUEST, GSSENC_REQUEST])]
+    {
+        let mirror = worker.mirror(&document).await;
+        let mut stream = TcpStream::connect(mirror.through).await.expect("a connection");
+        let mut answers = Vec::new();
+        for packet in asked {
+            stream.write_all(&request(packet)).await.expect("a request");
+            answers.push(stream.read_u8().await.expect("an answer"));
+        }
+        if document.is_empty() {
+            assert_eq!(answers, b"NN");
+            Talk::login(stream, "bob").await;
+        } else {
+            assert_eq!(answers, b"NS");
+            Talk::login(papers.handshake(stream, None).await.expect("TLS"), "bob").await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

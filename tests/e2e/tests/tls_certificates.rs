@@ -7,7 +7,11 @@ use std::{fs, path::Path};
 
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::net::TcpStream;
-use understudy_e2e::tls_worker::TlsWorker;
+use understudy_e2e::{
+    talk::Talk,
+    tls_worker::TlsWorker,
+    wire::{kinds, query},
+};
 use understudy_harness::wait_until;
 
 use crate::papers::Papers;
@@ -49,6 +53,9 @@ async fn a_renewed_certificate_is_shown_to_new_clients_and_a_broken_one_to_nobod
     let of = |name: &str| CertificateDer::from_pem_file(papers.path(name)).expect("a certificate");
     let first = of("mirror.crt");
     assert_eq!(shown().await, first);
+    let stream = TcpStream::connect(mirror.through).await.expect("a connection");
+    let stream = papers.handshake(stream, Some(b"postgresql")).await.expect("TLS");
+    let (mut old, _) = Talk::login(stream, "ann").await;
     // The certificate comes before its key: for a moment they do not fit, and the old ones are shown.
     replace(&papers.path("renewed.crt"), &papers.path("mirror.crt"));
     wait_until("it is noticed", || async { mirror.running.transcript().contains(BROKEN) }).await;
@@ -56,6 +63,9 @@ async fn a_renewed_certificate_is_shown_to_new_clients_and_a_broken_one_to_nobod
     replace(&papers.path("renewed.key"), &papers.path("mirror.key"));
     wait_until("the new one is shown", || async { shown().await == of("renewed.crt") }).await;
     worker.psql(mirror.through, "sslmode=require").await.expect("a session");
+    // Who was there before goes on.
+    old.send(&query("SELECT 1")).await;
+    assert_eq!(kinds(&old.heard(b'Z').await), "TDCZ");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

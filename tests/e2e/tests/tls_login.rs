@@ -1,6 +1,6 @@
 //! Logins that the mirror passes on message by message, since the worker's certificate is not the client's to bind to:
-//! md5 and plain passwords, right, wrong and none. SCRAM is in `tls.rs`, logins without TLS are in
-//! `authentication.rs`.
+//! passwords in the clear, by md5 and by SCRAM, right, wrong and none. What a client binds to is in `tls.rs`, logins without
+//! TLS are in `authentication.rs`.
 
 use std::net::SocketAddr;
 
@@ -12,6 +12,7 @@ use crate::papers::Papers;
 const HBA: &str = "local all all trust
 host all plain 127.0.0.1/32 password
 host all hashed 127.0.0.1/32 md5
+host all salted,ghost 127.0.0.1/32 scram-sha-256
 host all barred 127.0.0.1/32 reject
 host all all 127.0.0.1/32 trust
 ";
@@ -19,7 +20,10 @@ const ROLES: &str = "SET password_encryption = 'md5';
 CREATE ROLE hashed LOGIN PASSWORD 'open sesame';
 SET password_encryption = 'scram-sha-256';
 CREATE ROLE plain LOGIN PASSWORD 'open sesame';
+CREATE ROLE salted LOGIN PASSWORD 'open sesame';
 CREATE ROLE barred LOGIN";
+const USERS: [(&str, bool); 6] =
+    [("plain", true), ("hashed", true), ("salted", true), ("ghost", false), ("barred", false), ("nobody", false)];
 const ENCRYPTED: &str = "workerTls: { mode: require }\n";
 
 async fn set() -> (Papers, TlsWorker) {
@@ -40,10 +44,13 @@ async fn a_password_lets_in_whom_it_lets_in_direct_over_each_pair_of_connections
     ];
     for (what, document, sslmode) in pairs {
         let mirror = worker.mirror(&document).await;
-        for (user, right) in [("plain", true), ("hashed", true), ("barred", false), ("nobody", false)] {
+        for (user, right) in USERS {
             for (password, fate) in [("open sesame", right), ("closed sesame", false), ("", false)] {
                 let told = |at: SocketAddr, sslmode: &str| {
-                    let how = format!("user={user} password='{password}' sslmode={sslmode}");
+                    // Who could bind to the worker's certificate does.
+                    let binds = matches!(user, "salted" | "ghost") && document.contains("worker.crt");
+                    let binding = if binds { "require" } else { "disable" };
+                    let how = format!("user={user} password='{password}' sslmode={sslmode} channel_binding={binding}");
                     let worker = &worker;
                     async move { worker.psql(at, &how).await.map_err(|said| without_port(said.as_bytes(), at.port())) }
                 };

@@ -160,10 +160,13 @@ impl Driver {
             published_ns: 0,
             events: Vec::new(),
         };
+        let seeded: Vec<_> = seeds.iter().flat_map(|seed| seed.entries.iter().map(Arc::clone)).collect();
         for seed in seeds {
             let had_committed = committed.contains(&seed.info.id);
             driver.take_over(seed, had_committed);
         }
+        // What was told by the cut is not told again.
+        seeded.iter().filter(|entry| entry.taken_in.get().is_some()).for_each(|entry| driver.order.ended(entry));
         driver
     }
 
@@ -188,9 +191,9 @@ impl Driver {
                 self.order.begun(&entry);
             }
         }
-        if closed {
-            // Nobody plays yet who could leave.
-            let _ = self.order.closed(session);
+        if closed && self.order.closed(session).is_some() {
+            // Nobody plays yet who could tell.
+            self.order.left();
         }
     }
 
@@ -378,5 +381,39 @@ impl Driver {
         if known_ns > 0 && level_ns.is_some_and(is_level) {
             shared.set_state(ArmState::Live);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::startup::Startup;
+
+    fn info(session: u64) -> Arc<SessionInfo> {
+        Arc::new(SessionInfo { id: SessionId(session), startup: Startup::default(), backend_pid: 1 })
+    }
+
+    #[test]
+    fn one_that_can_t_be_played_and_was_closed_before_the_arm_began_takes_nobodys_room() {
+        let gone = SessionSeed {
+            info: info(1),
+            prologue: Vec::new(),
+            bound: true,
+            entries: Vec::new(),
+            in_doubt: None,
+            closed: true,
+        };
+        let start = Start {
+            address: crate::stream::Address::new("127.0.0.1", 1).into(),
+            seeds: vec![gone],
+            committed: HashSet::new(),
+            shift_ns: 0,
+            clock: Arc::default(),
+        };
+        let mut driver = Driver::new(ArmShared::new("arm", understudy_crds::condition::ArmRole::Baseline, 0), start);
+        driver.order.opened(info(2));
+        let mut actions = Vec::new();
+        driver.order.poll(0, &mut actions);
+        assert!(matches!(actions.as_slice(), [Action::Open(next)] if next.id == SessionId(2)), "{actions:?}");
     }
 }

@@ -30,6 +30,7 @@ fn entry(answer: Answer, overlapped: bool) -> Entry {
         writes: false,
         touches: Footprint::NOTHING,
         publishes: Footprint::NOTHING,
+        beginnings: false,
         skip: None,
         overlapped: AtomicBool::new(overlapped),
         charge: Budget::new(0).charge(0),

@@ -59,6 +59,8 @@ pub struct Begun {
     pub touches: Footprint,
     /// What becomes visible when it ends.
     pub publishes: Footprint,
+    /// When it ends, sessions may begin with something else: roles, databases, or what is set for either.
+    pub beginnings: bool,
     /// Why it is not played.
     pub skip: Option<Skip>,
 }
@@ -78,6 +80,7 @@ impl Record {
                 writes: entry.writes,
                 touches: entry.touches.clone(),
                 publishes: entry.publishes.clone(),
+                beginnings: entry.beginnings,
                 skip: entry.skip,
             }),
             LogEvent::Ended(entry) => {
@@ -154,13 +157,15 @@ impl Resolver {
 }
 
 fn entry(begun: Begun, budget: &Arc<Budget>) -> Entry {
-    let Begun { id, session, sequence, begun_ns, request, statements, writes, touches, publishes, skip } = begun;
+    let Begun { id, session, sequence, begun_ns, request, statements, writes, touches, publishes, beginnings, skip } =
+        begun;
     Entry {
         id,
         statements,
         writes,
         touches,
         publishes,
+        beginnings,
         skip,
         overlapped: AtomicBool::new(false),
         charge: budget.charge(ENTRY_BYTES + request.len()),

@@ -18,7 +18,7 @@ use std::{
 };
 
 const MAGIC: &[u8; 8] = b"USTDYLOG";
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 /// Bytes before the first frame.
 pub const HEADER_BYTES: usize = 16;
 /// Bytes of a frame before its payload.

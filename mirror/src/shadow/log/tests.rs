@@ -26,6 +26,7 @@ fn entry(budget: &Arc<Budget>, id: u64, request_bytes: usize) -> Arc<Entry> {
         writes: false,
         touches: Footprint::NOTHING,
         publishes: Footprint::NOTHING,
+        beginnings: false,
         skip: None,
         overlapped: AtomicBool::new(false),
         charge: budget.charge(ENTRY_BYTES + request_bytes),

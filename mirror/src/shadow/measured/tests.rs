@@ -35,6 +35,7 @@ fn entry() -> Entry {
         writes: false,
         touches: Footprint::NOTHING,
         publishes: Footprint::NOTHING,
+        beginnings: false,
         skip: None,
         overlapped: AtomicBool::new(false),
         charge: Budget::new(0).charge(0),

@@ -1,36 +1,39 @@
 //! What a session begins with: roles, databases, and what is set for either. A session that logs in on the arm before
 //! what production had changed of it by then is finished there would be another one than production's: other settings,
-//! another `search_path`, no such role. Its first exchange waits for all of that in any case.
+//! another `search_path`, no such role.
 //!
 //! Only what was told before the session is waited for, by the order of the log and not by the clock: nothing of that can
-//! wait for what the session does. What changes tables alone changes nobody's beginning.
+//! wait for what the session does. Must not count what changes tables alone: that changes nobody's beginning, and its
+//! sessions would come one after the other that production had beside one another.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use crate::shadow::{entry::Entry, statement::footprint::Footprint};
+use crate::shadow::{entry::Entry, id_map::IdMap};
 
 /// Changes of what sessions begin with that are not finished on the arm.
 #[derive(Debug, Default)]
 pub(super) struct Beginnings {
     /// How many were told.
     told: u64,
-    /// By how many were told with it: its number.
-    unfinished: BTreeMap<u64, u64>,
+    /// How many were told with it, by its number; and those alone.
+    unfinished: IdMap<u64, u64>,
+    places: BTreeSet<u64>,
 }
 
 impl Beginnings {
     /// Production is done with an exchange.
     pub(super) fn ended(&mut self, entry: &Entry) {
-        if entry.writes && entry.publishes == Footprint::Anything {
+        if entry.beginnings && !self.unfinished.contains_key(&entry.id) {
             self.told += 1;
-            self.unfinished.insert(self.told, entry.id);
+            self.unfinished.insert(entry.id, self.told);
+            self.places.insert(self.told);
         }
     }
 
     /// The arm is done with an exchange.
     pub(super) fn finished(&mut self, entry: &Entry) {
-        if entry.writes && entry.publishes == Footprint::Anything {
-            self.unfinished.retain(|_, id| *id != entry.id);
+        if let Some(place) = self.unfinished.remove(&entry.id) {
+            self.places.remove(&place);
         }
     }
 
@@ -41,6 +44,6 @@ impl Beginnings {
 
     /// Whether the first so many are finished.
     pub(super) fn has_finished(&self, told: u64) -> bool {
-        self.unfinished.first_key_value().is_none_or(|(first, _)| *first > told)
+        self.places.first().is_none_or(|first| *first > told)
     }
 }

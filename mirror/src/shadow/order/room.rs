@@ -4,8 +4,8 @@
 //! ever had to serve.
 //!
 //! It must not be what an arm hangs by: who waits for a lock that another holds may be waited for here by who is to let
-//! that one go on. Where nobody has come or gone for a while and nobody is about to go, the next ones are let in all the
-//! same: so many as log in at a time, and beyond that one by one, since it may be the arm itself that hangs.
+//! that one go on. Where nobody has come or gone for a while the next ones are let in all the same: so many as log in at a
+//! time, and beyond that one by one, since it may be the arm itself that hangs.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -26,8 +26,6 @@ pub(super) struct Room {
     /// Sessions that the arm has, and those that are logging in there.
     inside: usize,
     at_the_door: usize,
-    /// Of those that the arm has, those that have said goodbye.
-    leaving: usize,
     /// In the order in which production let them in.
     waiting: VecDeque<Waiting>,
     /// Somebody has come or gone since it was looked at last; when that was seen, ns.
@@ -70,14 +68,8 @@ impl Room {
         self.moved = true;
     }
 
-    /// One that had is about to leave.
-    pub(super) fn leaves(&mut self) {
-        self.leaving += 1;
-    }
-
-    /// One that was about to has left.
+    /// One that had has left.
     pub(super) fn left(&mut self) {
-        self.leaving = self.leaving.saturating_sub(1);
         self.inside = self.inside.saturating_sub(1);
         self.moved = true;
     }
@@ -88,7 +80,7 @@ impl Room {
         if std::mem::take(&mut self.moved) || !waits_for_room {
             self.moved_ns = now_ns;
         }
-        let stalled = self.leaving == 0 && now_ns >= self.moved_ns.saturating_add(STALLED_NS);
+        let stalled = now_ns >= self.moved_ns.saturating_add(STALLED_NS);
         let on_the_arm = self.inside + self.at_the_door;
         let has_room = |next: &mut Waiting| {
             let beyond = self.at_the_door == 0 || on_the_arm < next.there + LOGINS_AT_ONCE;

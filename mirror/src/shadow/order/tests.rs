@@ -55,6 +55,7 @@ fn unended(id: u64, session: u64, begun_ns: u64, row: Option<i64>) -> Entry {
         writes: row.is_some(),
         touches,
         publishes: Footprint::NOTHING,
+        beginnings: false,
         skip: None,
         overlapped: AtomicBool::new(false),
         charge: Budget::new(0).charge(0),

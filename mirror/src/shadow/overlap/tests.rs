@@ -34,6 +34,7 @@ fn entry(id: u64, session: u64, begun_ns: u64, table: &str, writes: bool) -> Arc
         writes,
         touches: on(table, writes),
         publishes: if writes { on(table, true) } else { Footprint::NOTHING },
+        beginnings: false,
         skip: None,
         overlapped: AtomicBool::new(false),
         charge: Budget::new(0).charge(0),

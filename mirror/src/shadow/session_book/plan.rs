@@ -35,6 +35,8 @@ pub struct Plan {
     pub touches: Footprint,
     /// What becomes visible when it ends.
     pub publishes: Footprint,
+    /// When it ends, sessions may begin with something else: roles, databases, or what is set for either.
+    pub beginnings: bool,
     /// Why it is not played.
     pub skip: Option<Skip>,
     /// What it means for the prologue.
@@ -45,10 +47,12 @@ pub struct Plan {
 #[derive(Debug, Default)]
 pub(super) struct OpenTransaction {
     pub open: bool,
-    wrote: bool,
     /// Beside locks and what is not played.
     changed: bool,
+    /// What it wrote or locked, if anything.
     touched: Option<Footprint>,
+    /// Of what sessions begin with.
+    beginnings: bool,
 }
 
 /// How much of an answer is asked for.
@@ -97,6 +101,7 @@ impl SessionBook {
             writes: false,
             touches: Footprint::NOTHING,
             publishes: Footprint::NOTHING,
+            beginnings: false,
             skip: None,
             settled: Settled::default(),
         };
@@ -196,25 +201,26 @@ impl SessionBook {
     /// One statement's effect on the transaction and the session.
     fn step(&mut self, executed: &Executed, extent: Extent, plan: &mut Plan, changes: &mut bool) {
         let Executed { statement, touches, sets, .. } = executed;
-        let publishes = &mut plan.publishes;
         let (mut class, mut writes, mut changed) = (statement.class, statement.writes, statement.changes);
         match &statement.kind {
             Kind::Begin => self.transaction.open = true,
             Kind::Commit => {
-                let OpenTransaction { open: _, wrote, changed: did, touched } = std::mem::take(&mut self.transaction);
-                (writes, changed) = (wrote, did);
-                if wrote {
-                    publishes.merge(&touched.unwrap_or(Footprint::NOTHING).writes());
+                let OpenTransaction { open: _, changed: did, touched, beginnings } =
+                    std::mem::take(&mut self.transaction);
+                (writes, changed) = (touched.is_some(), did);
+                if let Some(touched) = touched {
+                    plan.publishes.merge(&touched.writes());
+                    plan.beginnings |= beginnings;
                 } else {
                     class = StatementClass::Utility;
                 }
             }
             // It lets go of locks, which others may not have waited for: NOWAIT, SKIP LOCKED.
-            Kind::Rollback => writes = std::mem::take(&mut self.transaction).wrote,
+            Kind::Rollback => writes = std::mem::take(&mut self.transaction).touched.is_some(),
             Kind::Prepare(name, inner) => {
                 self.sql_prepared.insert(Arc::clone(name), Arc::clone(inner));
             }
-            _ => self.touched(statement, touches, publishes),
+            _ => self.touched(statement, touches, plan),
         }
         self.take_away(&statement.kind);
         let answer = match extent {
@@ -251,16 +257,17 @@ impl SessionBook {
         }
     }
 
-    fn touched(&mut self, statement: &Statement, footprint: &Footprint, publishes: &mut Footprint) {
+    fn touched(&mut self, statement: &Statement, footprint: &Footprint, plan: &mut Plan) {
         if !statement.writes {
             return;
         }
         if self.transaction.open {
-            self.transaction.wrote = true;
             self.transaction.changed |= statement.changes;
             self.transaction.touched.get_or_insert(Footprint::NOTHING).merge(footprint);
+            self.transaction.beginnings |= statement.beginnings;
         } else {
-            publishes.merge(&footprint.writes());
+            plan.publishes.merge(&footprint.writes());
+            plan.beginnings |= statement.beginnings;
         }
     }
 }

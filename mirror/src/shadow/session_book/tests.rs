@@ -67,7 +67,7 @@ impl Session {
             outcome: OnceLock::new(),
         });
         self.sequence += 1;
-        let Plan { statements, writes, touches, publishes, skip, settled } =
+        let Plan { statements, writes, touches, publishes, beginnings, skip, settled } =
             self.book.plan(&exchange, &mut self.catalog);
         let entry = Arc::new(Entry {
             id: exchange.sequence,
@@ -76,6 +76,7 @@ impl Session {
             writes,
             touches,
             publishes,
+            beginnings,
             skip,
             overlapped: AtomicBool::new(false),
             charge: Budget::new(0).charge(0),
@@ -248,6 +249,35 @@ fn a_commit_publishes_what_its_transaction_wrote_even_in_a_pipeline() {
     assert!(pipeline[..3].iter().all(|entry| entry.publishes == Footprint::NOTHING), "nothing is visible before");
     let read_only = &pipeline[6];
     assert_eq!((classes(read_only), read_only.writes), (vec![StatementClass::Utility], false));
+}
+
+#[test]
+fn what_changes_the_beginning_of_sessions_does_so_when_it_is_committed() {
+    for sql in [
+        "create role r login",
+        "alter role r set search_path = s",
+        "alter role all in database d set work_mem = '1MB'",
+        "alter user r rename to q",
+        "drop role r",
+        "grant r to q",
+        "revoke connect on database d from r",
+        "alter database d set search_path = s",
+        "do $$ begin execute 'alter role r nologin'; end $$",
+        "prepare p as select 1; this is no sql",
+    ] {
+        assert!(Session::new().begin(encode::query(sql)).beginnings, "{sql}");
+        for (end, visible) in [("commit", true), ("rollback", false)] {
+            let mut session = Session::new();
+            session.query("begin", InTransaction);
+            assert!(!session.query(sql, InTransaction).beginnings, "{sql}");
+            session.query("select my_function()", InTransaction);
+            assert_eq!(session.query(end, Idle).beginnings, visible, "{sql}; {end}");
+            assert!(!session.query("begin; update t set a = 1; commit", Idle).beginnings, "it was told");
+        }
+    }
+    for sql in ["select my_function()", "call my_procedure()", "create table t ()", "set search_path = s"] {
+        assert!(!Session::new().begin(encode::query(sql)).beginnings, "{sql}");
+    }
 }
 
 #[test]

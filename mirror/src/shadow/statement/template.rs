@@ -48,6 +48,8 @@ pub struct Statement {
     pub changes: bool,
     /// What it touches.
     pub tables: TableTemplates,
+    /// It may change what sessions begin with.
+    pub beginnings: bool,
     /// Its identity.
     pub fingerprint: Fingerprint,
     /// Its text with the constants taken out.
@@ -181,6 +183,7 @@ fn empty(template: u64) -> Statement {
         changes: false,
         answer: Answer::Definite,
         tables: TableTemplates::Tables(Vec::new()),
+        beginnings: false,
         text: "".into(),
         ..unparsable(template)
     }
@@ -195,6 +198,7 @@ fn unparsable(template: u64) -> Statement {
         skip: None,
         changes: true,
         tables: TableTemplates::Anything,
+        beginnings: true,
         fingerprint: Fingerprint(template),
         text: "(a text that does not parse)".into(),
     }
@@ -251,6 +255,7 @@ fn statement(tree: &Value, text: &str, lexed: &Lexed<'_>) -> Statement {
         skip,
         changes: changes && !of_the_server,
         tables: tables(node, body, &found, writes, lexed),
+        beginnings: BEGINNINGS.contains(&node),
         fingerprint: Fingerprint(fingerprint),
         text: shortened(without_strings(&normalised)).into(),
     }
@@ -277,6 +282,22 @@ fn answer(node: &str, body: &Value, found: &Found) -> Answer {
     };
     if own_limit > 0 || found.distinct_on || calls(&ORDER_DEPENDENT) { of_all.of_some() } else { of_all }
 }
+
+/// What changes roles, databases, or what is set for them: a session that logs in behind it begins with something else.
+/// A function that does so is not seen: to wait for all of those would let sessions in one after the other where
+/// production had them beside one another.
+const BEGINNINGS: [&str; 10] = [
+    "CreateRoleStmt",
+    "AlterRoleStmt",
+    "AlterRoleSetStmt",
+    "DropRoleStmt",
+    "GrantRoleStmt",
+    "GrantStmt",
+    "AlterDatabaseStmt",
+    "AlterDatabaseSetStmt",
+    "RenameStmt",
+    "DoStmt",
+];
 
 /// Whether it calls a function of which nothing is known.
 fn calls_unknown(found: &Found) -> bool {

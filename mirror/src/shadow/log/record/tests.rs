@@ -30,6 +30,7 @@ fn begun() -> Begun {
         writes: true,
         touches,
         publishes: Footprint::Anything,
+        beginnings: true,
         skip: Some(Skip { reason: SkipReason::SideEffect, changes: true }),
     }
 }
@@ -65,13 +66,13 @@ fn records() -> Vec<Record> {
 }
 
 #[test]
-fn the_format_is_what_version_3_says() {
+fn the_format_is_what_version_5_says() {
     let hex = |record: &Record| {
         let bytes = record.write(Vec::new()).unwrap();
         bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
     };
     let written: Vec<_> = records().iter().map(hex).collect();
-    let golden = include_str!("version_3.txt");
+    let golden = include_str!("version_5.txt");
     assert_eq!(written.join("\n"), golden.trim_end(), "the format has changed: it needs a new version");
 }
 
