@@ -15,11 +15,13 @@ mod verifying;
 
 use std::{
     collections::BTreeMap,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use understudy_crds::{
     ShadowExperiment,
@@ -159,7 +161,11 @@ pub async fn run_on<P: Platform>(
     let arms = arms(&options.experiment);
     let halted = state.halted();
     let mut run = Run { options, platform, mirror, state, arms, halted };
-    let result = Box::pin(run.steps(companion)).await;
+    // Clients speak through this process: it does not go down with what only looks on.
+    let result = match AssertUnwindSafe(Box::pin(run.steps(companion))).catch_unwind().await {
+        Ok(result) => result,
+        Err(_) => Err(run.failed_itself()),
+    };
     // In this order, whatever happened: nothing is captured, clients leave, clones go.
     let left = run.leave(companion).await;
     let torn_down = run.platform.teardown().await;
@@ -455,6 +461,16 @@ impl<P: Platform> Run<'_, P> {
                 None
             }
         }
+    }
+
+    /// Something here has panicked, which the panic hook has told.
+    fn failed_itself(&self) -> UserError {
+        let error = UserError::new(ErrorKind::Exited, Side::Host, "understudy itself has failed; production goes on")
+            .remedy("report it, with what stands above; the experiment can be started again");
+        self.state.enter(Phase::Failed);
+        self.state.condition(ConditionType::Concluded, false, error.kind.condition_reason(), &error.line());
+        self.state.event("failed", &error.line());
+        error
     }
 
     /// The arms are forgotten, clients leave, the mirror ends.

@@ -26,6 +26,7 @@ mod pgbench;
 mod promotion;
 mod replication;
 mod restart;
+mod run_panics;
 mod scenarios;
 mod secrets;
 mod silent;
