@@ -60,7 +60,7 @@ pub struct Production {
     pub sessions: Sessions,
     /// No new connections; sessions end between two transactions.
     pub draining: AtomicBool,
-    /// Cancelled when draining begins: nobody is waited for who has not said what they want.
+    /// Cancelled together with it: nobody is waited for who has not said what they want.
     greets_nobody: CancellationToken,
     /// From then on they end in the middle of one too, ns since the mirror's epoch.
     pub drain_ends_ns: AtomicU64,

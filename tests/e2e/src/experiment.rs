@@ -7,7 +7,11 @@ use std::{
 };
 
 use tempfile::TempDir;
-use understudy_crds::report::Report;
+use understudy_crds::{ShadowExperiment, report::Report};
+use understudy_operator::{
+    run::{Deciding, Options},
+    screen::{Format, Screen},
+};
 
 /// A directory of one test: its manifests, its results. It goes with this.
 #[derive(Debug)]
@@ -60,6 +64,20 @@ pub fn manifest_of(name: &str, local: &str, spec: &str) -> String {
         "apiVersion: understudy.dev/v1alpha1\nkind: ShadowExperiment\nmetadata: {{ name: {name} }}\nspec:\n  \
          target:\n    local: {{ {local}{listen} }}\n{spec}"
     )
+}
+
+/// How an experiment is run in a test's own process, its results in `out`.
+pub fn options(experiment: ShadowExperiment, out: PathBuf) -> Options {
+    Options {
+        experiment,
+        store: format!("sqlite:{}", out.join("results.db").display()),
+        out,
+        admin: None,
+        promotion: Deciding::Policy,
+        verify: false,
+        keep: false,
+        screen: Screen::new(Format::Text),
+    }
 }
 
 /// Reads `report.json` of a run.

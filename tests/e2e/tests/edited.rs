@@ -14,7 +14,7 @@ use understudy_crds::{
 };
 use understudy_e2e::{
     application::{Application, create_tables, ledger},
-    experiment::{Desk, manifest},
+    experiment::{Desk, manifest, options},
     turn::take_turn,
 };
 use understudy_harness::{Cluster, wait_until, wait_until_within};
@@ -35,8 +35,7 @@ use understudy_operator::{
             worker::Worker,
         },
     },
-    run::{self, Alone, Deciding, Options, state::State},
-    screen::{Format, Screen},
+    run::{self, Alone, state::State},
 };
 
 /// A local platform for the first arms, and one for each that came later.
@@ -187,16 +186,7 @@ async fn an_arm_that_is_added_while_an_experiment_runs_has_every_write_and_touch
     let mirror = run::start_mirror(&document, platform.worker(), &out).expect("a mirror");
     let (halt, _) = watch::channel(false);
     let state = State::new(Arc::clone(&mirror), run::arms(&document), halt.clone());
-    let options = Options {
-        experiment: document,
-        store: format!("sqlite:{}", out.join("results.db").display()),
-        out,
-        admin: None,
-        promotion: Deciding::Policy,
-        verify: false,
-        keep: false,
-        screen: Screen::new(Format::Text),
-    };
+    let options = options(document, out);
     let application = Application::start(mirror.address, 4, Duration::from_millis(150)).await;
     let (address, shown) = (mirror.address, state.clone());
     let running = tokio::spawn(async move {

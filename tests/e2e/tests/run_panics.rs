@@ -15,14 +15,13 @@ use tokio::sync::watch;
 use tokio_postgres::Client;
 use understudy_e2e::{
     application::connect,
-    experiment::{Desk, manifest},
+    experiment::{Desk, manifest, options},
     turn::take_turn,
 };
 use understudy_harness::Cluster;
 use understudy_operator::{
     error::{ErrorKind, UserError},
-    run::{self, Companion, Deciding, Options},
-    screen::{Format, Screen},
+    run::{self, Companion},
 };
 
 const SPEC: &str = "  candidates:
@@ -67,16 +66,7 @@ async fn a_run_that_panics_lets_transactions_end() {
     let desk = Desk::new();
     let out = desk.out("panics");
     let experiment = understudy_crds::manifest::read(&manifest("panics", worker.port(), SPEC)).expect("a manifest");
-    let options = Options {
-        experiment,
-        store: format!("sqlite:{}", out.join("results.db").display()),
-        out,
-        admin: None,
-        promotion: Deciding::Policy,
-        verify: false,
-        keep: false,
-        screen: Screen::new(Format::Text),
-    };
+    let options = options(experiment, out);
     let (halt, _) = watch::channel(false);
     let mut companion = Panics::default();
     let error = run::run(options, &mut companion, halt).await.expect_err("it has failed");
