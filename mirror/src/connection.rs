@@ -127,6 +127,14 @@ impl Connection {
         }
     }
 
+    /// Ends what is written without a goodbye, where there is one: what came before may not have been all.
+    pub fn cut(&mut self) {
+        match self {
+            Self::Plain(stream) => stream.shutdown_write(),
+            Self::Tls(stream) => stream.cut(),
+        }
+    }
+
     /// Says that nothing more will be sent, where there is a way to say it.
     pub async fn close(&mut self) -> io::Result<()> {
         match self {

@@ -123,13 +123,13 @@ impl Mirror {
             .collect()
     }
 
-    async fn wait_while(&self, until_ns: u64, busy: impl Fn(&crate::production::session::SessionState) -> bool) {
+    async fn wait_while(&self, until_ns: u64, busy: impl Fn(&crate::production::sessions::SessionState) -> bool) {
         while now_ns() < until_ns && self.mirrored().iter().any(|s| busy(s)) {
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    fn mirrored(&self) -> Vec<Arc<crate::production::session::SessionState>> {
+    fn mirrored(&self) -> Vec<Arc<crate::production::sessions::SessionState>> {
         let mut sessions = self.production.sessions.list();
         sessions.retain(|s| s.mirrored.load(Ordering::Relaxed));
         sessions

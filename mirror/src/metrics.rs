@@ -19,7 +19,7 @@ use understudy_crds::{
 
 use crate::{
     mirror::Mirror,
-    production::counters::{Cause, Side},
+    production::counters::{Cause, Side, Wrong},
 };
 
 /// The content type of the OpenMetrics text format.
@@ -33,6 +33,7 @@ struct Arm {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Malformed {
     side: String,
+    cause: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -87,9 +88,13 @@ fn production(registry: &mut Registry, status: &ShadowExperimentStatus, mirror: 
     }
     let malformed: Family<Malformed, Counter> = Family::default();
     for side in Side::ALL {
-        malformed.get_or_create(&Malformed { side: side.word().to_owned() }).inc_by(counters.malformed(side));
+        for wrong in Wrong::ALL {
+            let labels = Malformed { side: side.word().to_owned(), cause: wrong.word().to_owned() };
+            malformed.get_or_create(&labels).inc_by(counters.malformed(side, wrong));
+        }
     }
-    registry.register("connections_malformed", "Connections ended for malformed messages, by who sent them", malformed);
+    let help = "Connections ended for what is no message or none that belongs there, by who sent it and what is wrong";
+    registry.register("connections_malformed", help, malformed);
     let refused: Family<Refused, Counter> = Family::default();
     for cause in Cause::ALL {
         refused.get_or_create(&Refused { cause: cause.word().to_owned() }).inc_by(counters.refused(cause));

@@ -245,7 +245,7 @@ impl Mirror {
 
     /// Process ids of the worker's backends behind this mirror.
     pub fn backend_pids(&self) -> Vec<i32> {
-        let pid = |s: &Arc<crate::production::session::SessionState>| s.backend_pid.load(Ordering::SeqCst);
+        let pid = |s: &Arc<crate::production::sessions::SessionState>| s.backend_pid.load(Ordering::SeqCst);
         self.production.sessions.list().iter().map(pid).filter(|pid| *pid != 0).collect()
     }
 

@@ -13,5 +13,6 @@ pub mod relay;
 pub mod renewed;
 pub mod run_queue;
 pub mod session;
+pub mod sessions;
 pub mod tap;
 pub mod worker;

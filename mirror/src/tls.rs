@@ -197,6 +197,12 @@ impl TlsStream {
         }
     }
 
+    /// Ends what is written without a goodbye, as who breaks off does.
+    pub fn cut(&mut self) {
+        self.deaf = true;
+        self.stream.shutdown_write();
+    }
+
     /// Says that nothing more will be written.
     pub async fn close(&mut self) -> io::Result<()> {
         self.session.send_close_notify();

@@ -1,12 +1,13 @@
 //! A check of a login whose channel can't be bound. Both sides have said everything before it is passed on; what
 //! becomes of it is told from their bytes alone.
 
-use std::io;
+use std::{future::pending, io};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
 };
+
 use understudy_mirror::{
     connection::Connection,
     production::{
@@ -42,7 +43,7 @@ pub fn login(data: &[u8]) {
 
 /// What became of a login.
 struct Passed {
-    result: Result<(), LoginError>,
+    result: Result<login::Passed, LoginError>,
     /// What the client got, and what is left of its own words.
     client: (Vec<u8>, Vec<u8>),
     /// The same of the server.
@@ -53,7 +54,7 @@ async fn pass(client: &[u8], server: &[u8]) -> io::Result<Passed> {
     let (mut client_end, to_client) = ready(client).await?;
     let (mut server_end, to_server) = ready(server).await?;
     let (mut to_client, mut to_server) = (to_client, to_server);
-    let result = login::pass(&mut to_client, &mut to_server, login::LIMIT).await;
+    let result = login::pass(&mut to_client, &mut to_server, login::LIMIT, pending()).await;
     let left = (rest(&mut to_client).await?, rest(&mut to_server).await?);
     drop((to_client, to_server));
     let (mut heard, mut got) = (Vec::new(), Vec::new());
@@ -84,10 +85,14 @@ fn judge(client: &[u8], server: &[u8], passed: &Passed) {
     let Passed { result, client: (heard, client_left), server: (got, server_left) } = passed;
     assert!(client.starts_with(got), "the server got what the client did not send");
     assert!(client.ends_with(client_left) && server.ends_with(server_left));
-    let (expected, ends) = without_offer(server);
+    let (mut expected, ends) = without_offer(server);
+    // The server may have been about to say more.
+    expected.extend_from_slice(cut(server));
     assert!(expected.starts_with(heard), "the client got what the server did not send: {heard:?} of {expected:?}");
     match result {
-        Ok(()) => {
+        Ok(login::Passed::Truncated) => assert!(!cut(client).is_empty(), "the client has said whole messages"),
+        Ok(answer) => {
+            assert!(*answer == login::Passed::Answered || holds(server, b"C08P01"), "refused, and was not");
             let Some((taken, told)) = ends else { panic!("a login that has no end is over") };
             assert_eq!((server.len() - server_left.len(), heard.len()), (taken, told), "up to its end and no further");
             assert_eq!(client.len() - client_left.len(), got.len(), "all that was read of the client goes on");
@@ -96,10 +101,11 @@ fn judge(client: &[u8], server: &[u8], passed: &Passed) {
             let said = if *side == Side::Client { client } else { server };
             assert!(messages(said).1, "nothing that this side said is malformed");
         }
+        Err(LoginError::Truncated) => assert!(!cut(server).is_empty(), "the server has said whole messages"),
         Err(LoginError::Downgrade) => assert!(holds(server, BOUND), "a downgrade of what was not offered"),
         Err(LoginError::Unheard(_)) => assert!(server.is_empty(), "the server has said something"),
         Err(LoginError::Connection(_)) => {}
-        Err(LoginError::Late) => panic!("nobody kept it waiting"),
+        Err(LoginError::Late | LoginError::Leaving) => panic!("nobody kept it waiting or goes away"),
     }
 }
 
@@ -142,6 +148,12 @@ fn messages(mut bytes: &[u8]) -> (Vec<(u8, &[u8])>, bool) {
         bytes = rest;
     }
     (whole, false)
+}
+
+/// What follows the whole messages at the front.
+fn cut(bytes: &[u8]) -> &[u8] {
+    let whole = messages(bytes).0.iter().map(|(_, payload)| payload.len() + 5).sum();
+    bytes.get(whole..).unwrap_or_default()
 }
 
 fn holds(bytes: &[u8], part: &[u8]) -> bool {

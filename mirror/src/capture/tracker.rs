@@ -90,6 +90,7 @@ pub struct Tracker {
     parsed: usize,
     rows: RowDigest,
     kept: Vec<u8>,
+    refuses: bool,
     spare: SpareReady,
     /// Data of COPYs that is kept, bytes.
     copy_bytes: usize,
@@ -164,6 +165,7 @@ impl Tracker {
             parsed: 0,
             rows: RowDigest::default(),
             kept: Vec::new(),
+            refuses: false,
             spare: SpareReady::default(),
             copy_bytes: 0,
             backend_pid: 0,
@@ -196,6 +198,21 @@ impl Tracker {
         self.building.as_ref().map_or(0, |b| b.request.len())
             + self.copy_bytes
             + self.statements.len() * size_of::<StatementOutcome>()
+    }
+
+    /// The login is over.
+    pub fn is_logged_in(&self) -> bool {
+        self.logged_in
+    }
+
+    /// What the client has sent ends with a whole message.
+    pub fn client_at_boundary(&self) -> bool {
+        self.client.at_boundary()
+    }
+
+    /// The server ends the session for a message that it can't make sense of.
+    pub fn refuses(&self) -> bool {
+        self.refuses
     }
 
     /// Nothing is being asked or answered: the next client byte begins an exchange.

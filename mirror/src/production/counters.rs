@@ -22,7 +22,7 @@ pub struct Counters {
     pub replication: AtomicU64,
     /// The worker could not be reached.
     pub worker_unreachable: AtomicU64,
-    malformed: [AtomicU64; Side::ALL.len()],
+    malformed: [[AtomicU64; Wrong::ALL.len()]; Side::ALL.len()],
     refused: [AtomicU64; Cause::ALL.len()],
 }
 
@@ -44,6 +44,34 @@ impl Side {
         match self {
             Self::Client => "client",
             Self::Worker => "worker",
+        }
+    }
+}
+
+/// What is wrong with what one side has sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrong {
+    /// A message of a length that none may have.
+    Length,
+    /// It ended in the middle of a message.
+    Truncated,
+    /// A message that the other side can't make sense of, or not now: of no type or no layout, out of turn.
+    Protocol,
+    /// What belongs to no TLS of this connection.
+    Record,
+}
+
+impl Wrong {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Length, Self::Truncated, Self::Protocol, Self::Record];
+
+    /// Its name in the metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Length => "length",
+            Self::Truncated => "truncated",
+            Self::Protocol => "protocol",
+            Self::Record => "record",
         }
     }
 }
@@ -83,16 +111,17 @@ impl Cause {
 }
 
 impl Counters {
-    /// Counts a connection that ended for a malformed message of this side's.
-    pub fn malform(&self, side: Side) {
-        if let Some(counter) = self.malformed.get(side as usize) {
+    /// Counts a connection that ended for what this side has sent.
+    pub fn malform(&self, side: Side, wrong: Wrong) {
+        if let Some(counter) = self.malformed.get(side as usize).and_then(|by| by.get(wrong as usize)) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Connections ended for malformed messages of this side's.
-    pub fn malformed(&self, side: Side) -> u64 {
-        self.malformed.get(side as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    /// Connections ended for what this side has sent.
+    pub fn malformed(&self, side: Side, wrong: Wrong) -> u64 {
+        let counter = self.malformed.get(side as usize).and_then(|by| by.get(wrong as usize));
+        counter.map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 
     /// Counts a connection that ended before a session.
@@ -119,8 +148,12 @@ mod tests {
             (0..times).for_each(|_| counters.refuse(cause));
         }
         assert_eq!(Cause::ALL.map(|cause| counters.refused(cause)), [0, 1, 2, 3, 4, 5]);
-        counters.malform(Side::Worker);
-        assert_eq!(Side::ALL.map(|side| (side.word(), counters.malformed(side))), [("client", 0), ("worker", 1)]);
+        for (times, wrong) in Wrong::ALL.into_iter().enumerate() {
+            (0..times).for_each(|_| counters.malform(Side::Worker, wrong));
+        }
+        let malformed = Side::ALL.map(|side| (side.word(), Wrong::ALL.map(|wrong| counters.malformed(side, wrong))));
+        assert_eq!(malformed, [("client", [0; 4]), ("worker", [0, 1, 2, 3])]);
+        assert_eq!(Wrong::ALL.map(Wrong::word), ["length", "truncated", "protocol", "record"]);
         let mut words = Cause::ALL.map(Cause::word).to_vec();
         words.sort_unstable();
         words.dedup();

@@ -7,15 +7,15 @@
 //!
 //! Passwords and proofs pass through here. They must not be kept, logged or counted.
 
-use std::{io, time::Duration};
+use std::{io, pin::pin, time::Duration};
 
-use tokio::{io::Interest, time::timeout};
+use tokio::{io::Interest, select, time::timeout};
 
 use super::counters::Side;
 use crate::{
     connection::Connection,
     wire::{
-        backend::tag as b,
+        backend::{is_refusal, tag as b},
         encode,
         frame::HEADER_BYTES,
         frontend::tag as f,
@@ -49,28 +49,69 @@ pub enum LoginError {
     /// What comes is no message of a login.
     #[error("a message that belongs to no login")]
     Malformed(Side),
+    /// The worker has ended the connection in the middle of a message.
+    #[error("the worker ends the connection in the middle of a message")]
+    Truncated,
+    /// The mirror is going away.
+    #[error("the mirror is going away")]
+    Leaving,
     /// It has taken too long.
     #[error("the login has taken too long")]
     Late,
 }
 
-/// Passes a login on until it has succeeded or failed, or has taken too long.
-pub async fn pass(client: &mut Connection, worker: &mut Connection, limit: Duration) -> Result<(), LoginError> {
-    timeout(limit, exchange(client, worker)).await.unwrap_or(Err(LoginError::Late))
+/// How a login has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passed {
+    /// The worker has said yes, or no.
+    Answered,
+    /// The worker could not make sense of what the client has sent, and has said so.
+    Refused,
+    /// The client sends no more, in the middle of a message. What the worker says to that is still to come.
+    Truncated,
 }
 
-async fn exchange(client: &mut Connection, worker: &mut Connection) -> Result<(), LoginError> {
+/// Passes a login on until it has succeeded or failed, has taken too long, or the mirror is `leaving`.
+pub async fn pass(
+    client: &mut Connection,
+    worker: &mut Connection,
+    limit: Duration,
+    leaving: impl Future<Output = ()>,
+) -> Result<Passed, LoginError> {
+    timeout(limit, exchange(client, worker, leaving)).await.unwrap_or(Err(LoginError::Late))
+}
+
+async fn exchange(
+    client: &mut Connection,
+    worker: &mut Connection,
+    leaving: impl Future<Output = ()>,
+) -> Result<Passed, LoginError> {
+    let mut leaving = pin!(leaving);
     let (mut left_out, mut asked, mut heard) = (false, false, false);
     loop {
         let unheard = |error: io::Error| if heard { error.into() } else { LoginError::Unheard(error) };
         // Some clients send their first request along with the password: it is no part of the login, and is left
         // where it is for whoever follows the session.
-        let (from_client, tag) =
-            if asked { first_byte(client, worker).await? } else { (false, tag(worker).await.map_err(unheard)?) };
+        let next = async {
+            if asked { first_byte(client, worker).await } else { Ok((false, tag(worker).await.map_err(unheard)?)) }
+        };
+        let (from_client, tag) = select! {
+            biased;
+            next = next => next?,
+            () = &mut leaving => return Err(LoginError::Leaving),
+        };
         heard = true;
         let sender = if from_client { &mut *client } else { &mut *worker };
         let side = if from_client { Side::Client } else { Side::Worker };
-        let message = message(sender, tag, side).await?;
+        let (message, is_whole) = message(sender, tag, side).await?;
+        if !is_whole {
+            if from_client {
+                worker.write_all(&message).await?;
+                return Ok(Passed::Truncated);
+            }
+            client.write_all(&message).await?;
+            return Err(LoginError::Truncated);
+        }
         let payload = message.get(HEADER_BYTES..).unwrap_or_default();
         if from_client {
             if tag == f::PASSWORD && left_out && believes_that_binding_is_missing(payload) {
@@ -88,7 +129,8 @@ async fn exchange(client: &mut Connection, worker: &mut Connection) -> Result<()
             _ => client.write_all(&message).await?,
         }
         match (tag, request(payload)) {
-            (b::AUTHENTICATION, Some((AUTHENTICATION_OK, _))) | (b::ERROR, _) => return Ok(()),
+            (b::AUTHENTICATION, Some((AUTHENTICATION_OK, _))) => return Ok(Passed::Answered),
+            (b::ERROR, _) => return Ok(if is_refusal(payload) { Passed::Refused } else { Passed::Answered }),
             (b::AUTHENTICATION, Some((code, _))) => asked = code != SASL_FINAL,
             _ => {}
         }
@@ -108,7 +150,7 @@ async fn first_byte(client: &mut Connection, worker: &mut Connection) -> Result<
                 Err(e) => return Err(e.into()),
             }
         }
-        tokio::select! {
+        select! {
             ready = client.ready(Interest::READABLE) => ready?,
             ready = worker.ready(Interest::READABLE) => ready?,
         }
@@ -124,28 +166,38 @@ async fn tag(from: &mut Connection) -> io::Result<u8> {
     }
 }
 
-/// The rest of a message, the whole of it.
-async fn message(from: &mut Connection, tag: u8, side: Side) -> Result<Vec<u8>, LoginError> {
-    let gone = || io::Error::from(io::ErrorKind::UnexpectedEof);
-    let mut length = [0; 4];
-    if !from.read_exactly(&mut length).await? {
-        return Err(gone().into());
+/// A message of this type, and whether that is all of it: its sender may have ended before.
+async fn message(from: &mut Connection, tag: u8, side: Side) -> Result<(Vec<u8>, bool), LoginError> {
+    let mut message = vec![tag];
+    if !take(from, &mut message, HEADER_BYTES).await? {
+        return Ok((message, false));
     }
-    let bytes = u32::from_be_bytes(length) as usize;
-    if !(4..=MESSAGE_BYTES).contains(&bytes) {
+    let length = message.last_chunk().map_or(0, |length| u32::from_be_bytes(*length)) as usize;
+    if !(4..=MESSAGE_BYTES).contains(&length) {
         return Err(LoginError::Malformed(side));
     }
-    let mut message = vec![tag];
-    message.extend_from_slice(&length);
-    message.resize(bytes + 1, 0);
-    if !from.read_exactly(message.get_mut(HEADER_BYTES..).unwrap_or_default()).await? {
-        return Err(gone().into());
+    let is_whole = take(from, &mut message, length + 1).await?;
+    Ok((message, is_whole))
+}
+
+/// Reads until there are so many bytes. Whether there are.
+async fn take(from: &mut Connection, message: &mut Vec<u8>, bytes: usize) -> io::Result<bool> {
+    let mut buffer = [0; 512];
+    while message.len() < bytes {
+        let most = buffer.len().min(bytes - message.len());
+        let piece = buffer.get_mut(..most).unwrap_or_default();
+        match from.read(piece).await? {
+            0 => return Ok(false),
+            read => message.extend_from_slice(piece.get(..read).unwrap_or_default()),
+        }
     }
-    Ok(message)
+    Ok(true)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::{pending, ready};
+
     use tokio::{io::AsyncWriteExt as _, net::UnixStream};
 
     use super::*;
@@ -158,7 +210,9 @@ mod tests {
         let [mut client, mut worker] = [client, worker].map(|stream| Connection::Plain(Stream::Unix(stream)));
         // A password is asked for, and the client says none.
         server.write_all(&encode::message_bytes(b::AUTHENTICATION, &[0, 0, 0, 3])).await.unwrap();
-        let passed = pass(&mut client, &mut worker, Duration::from_millis(50)).await;
+        let passed = pass(&mut client, &mut worker, Duration::from_millis(50), pending()).await;
         assert!(matches!(passed, Err(LoginError::Late)), "{passed:?}");
+        let passed = pass(&mut client, &mut worker, LIMIT, ready(())).await;
+        assert!(matches!(passed, Err(LoginError::Leaving)), "{passed:?}");
     }
 }

@@ -23,7 +23,10 @@ use self::{
     direction::Direction,
     ending::{End, Refused},
 };
-use super::session::{Production, SessionState, linger};
+use super::{
+    session::{Production, linger},
+    sessions::SessionState,
+};
 use crate::{
     capture::{
         exchange::{Event, SessionInfo},
@@ -106,6 +109,10 @@ pub async fn run(
     if lingers {
         // What the worker said last may still be on its way as well, and a client that goes on sending must not
         // lose it.
+        if relay.downstream.broken.is_some() {
+            // Nor is it told of a proper end where there was none.
+            relay.client.cut();
+        }
         linger(relay.client).await;
     }
 }
@@ -149,7 +156,9 @@ impl Relay<'_> {
 
     /// Whether a session of a mirror that goes away ends now: between two transactions, or when its time is up.
     fn may_leave(&self) -> bool {
-        let between = self.tracker.is_idle()
+        // Whose login is not over has asked for nothing yet.
+        let asks_nothing = self.tracker.is_idle() || !self.tracker.is_logged_in() && self.tracker.in_flight() == 0;
+        let between = asks_nothing
             && !self.tracker.status().in_block()
             && self.downstream.is_empty()
             && self.tracker.server_at_boundary();

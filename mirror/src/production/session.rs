@@ -2,39 +2,38 @@
 //! then the relay.
 
 use std::{
-    collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use atomic_waker::AtomicWaker;
 use tokio::{select, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     client_tls::ClientTls,
-    counters::{Cause, Counters},
+    counters::{Cause, Counters, Side, Wrong},
     gate::Gate,
     greeting::{GreetError, Greeted, Wish, greet},
     held::HeldHistogram,
-    login::{self, LoginError},
+    login::{self, LoginError, Passed},
     per_thread::PerThread,
     relay,
+    sessions::{SessionState, Sessions},
     tap::Tap,
     worker::Worker,
 };
-use crate::{
-    capture::exchange::SessionId, clock::now_ns, connection::Connection, stream::Stream, tls::TlsError, wire::encode,
-};
+use crate::{clock::now_ns, connection::Connection, stream::Stream, tls::TlsError, wire::encode};
 
 /// How long a client may take to say what it wants, unless told otherwise (PostgreSQL's `authentication_timeout`).
 pub const FIRST_PACKET_LIMIT: Duration = Duration::from_secs(60);
 const WORKER_LIMIT: Duration = Duration::from_secs(10);
 /// What the worker says to a client that it refuses is short.
 const REFUSAL_BYTES: usize = 8192;
+/// What clients are told when the mirror goes away: the SQLSTATE (`admin_shutdown`) and the words.
+pub(super) const LEAVING: (&str, &str) = ("57P01", "understudy: the mirror is going away; connect again");
 const UNBOUND: &str = "understudy: this client would bind its channel to the worker's TLS (SCRAM-SHA-256-PLUS), \
                        which ends at the mirror; use channel_binding=disable, or give the mirror the worker's own \
                        certificate";
@@ -60,7 +59,7 @@ pub struct Production {
     pub sessions: Sessions,
     /// No new connections; sessions end between two transactions.
     pub draining: AtomicBool,
-    /// Cancelled together with it: nobody is waited for who has not said what they want.
+    /// Cancelled together with it: nobody is waited for who has not said what they want, or their password.
     greets_nobody: CancellationToken,
     /// From then on they end in the middle of one too, ns since the mirror's epoch.
     pub drain_ends_ns: AtomicU64,
@@ -106,89 +105,11 @@ impl Production {
     }
 }
 
-/// The sessions that are open. Locked for an insertion or a removal, and for a copy of the list.
-#[derive(Debug, Default)]
-pub struct Sessions {
-    open: Mutex<HashMap<SessionId, Arc<SessionState>>>,
-    next: AtomicU64,
-}
-
-/// What the control plane sees of an open session.
-#[derive(Debug)]
-pub struct SessionState {
-    /// Which session.
-    pub id: SessionId,
-    /// Process id of its backend; 0 before the login.
-    pub backend_pid: AtomicI32,
-    /// Exchanges begun and not ended.
-    pub in_flight: AtomicU32,
-    /// In a transaction block at the last ReadyForQuery.
-    pub in_block: AtomicBool,
-    /// It is mirrored.
-    pub mirrored: AtomicBool,
-    /// Wakes it when draining begins.
-    pub drained: AtomicWaker,
-}
-
-impl Sessions {
-    fn open(&self) -> Arc<SessionState> {
-        let id = SessionId(self.next.fetch_add(1, Ordering::Relaxed));
-        let state = Arc::new(SessionState {
-            id,
-            backend_pid: AtomicI32::new(0),
-            in_flight: AtomicU32::new(0),
-            in_block: AtomicBool::new(false),
-            mirrored: AtomicBool::new(true),
-            drained: AtomicWaker::new(),
-        });
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&state));
-        state
-    }
-
-    fn close(&self, id: SessionId) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-    }
-
-    /// The sessions that are open now.
-    pub fn list(&self) -> Vec<Arc<SessionState>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
-    }
-}
-
 /// Serves one connection.
 pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
     let counters = &production.counters;
     counters.connections.fetch_add(1, Ordering::Relaxed);
-    let greeting = timeout(production.first_packet_limit, greet(stream, production.client_tls.as_ref()));
-    // Who gets no word here would get none from the worker.
-    let greeted = select! {
-        biased;
-        greeted = greeting => greeted,
-        () = production.greets_nobody.cancelled() => return,
-    };
-    let greeted = match greeted {
-        Ok(Ok(Some(greeted))) => greeted,
-        Ok(Ok(None) | Err(GreetError::Connection(_) | GreetError::Tls(TlsError::Connection(_)))) => {
-            return counters.refuse(Cause::Vanished);
-        }
-        Ok(Err(GreetError::Length)) => return counters.refuse(Cause::Length),
-        Ok(Err(GreetError::Unasked)) => return counters.refuse(Cause::Unasked),
-        Err(_) => return counters.refuse(Cause::Silent),
-        Ok(Err(GreetError::Again { mut client, protocol })) => {
-            counters.refuse(Cause::Protocol);
-            // As the worker says it, but for what that would support.
-            let why = format!("unsupported frontend protocol {}.{}", protocol >> 16, protocol & 0xffff);
-            return refuse(&mut client, "0A000", &why).await;
-        }
-        Ok(Err(GreetError::Plain(mut client))) => {
-            counters.unencrypted.fetch_add(1, Ordering::Relaxed);
-            return refuse(&mut client, "28000", "understudy: clients have to use TLS here (sslmode=require)").await;
-        }
-        Ok(Err(GreetError::Tls(error))) => {
-            counters.unencrypted.fetch_add(1, Ordering::Relaxed);
-            return tracing::debug!(%error, "no TLS with a client");
-        }
-    };
+    let Some(greeted) = greeted(&production, stream).await else { return };
     let Greeted { mut client, packet, wish, certificate } = greeted;
     if certificate.is_some() {
         counters.encrypted.fetch_add(1, Ordering::Relaxed);
@@ -235,27 +156,80 @@ pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
                 Err(error) if shown.is_some() => return unreachable_worker(&production, &mut client, &error).await,
                 Err(_) => return,
             }
-            if shown.is_some() && shown != certificate.as_ref() {
-                match login::pass(&mut client, &mut worker, login::LIMIT).await {
-                    Ok(()) => {}
-                    Err(LoginError::Downgrade) => {
-                        counters.unbound.fetch_add(1, Ordering::Relaxed);
-                        return refuse(&mut client, "28000", UNBOUND).await;
-                    }
-                    Err(LoginError::Malformed(side)) => {
-                        counters.malform(side);
-                        return refuse(&mut client, "08P01", "understudy: a message that belongs to no login").await;
-                    }
-                    Err(LoginError::Unheard(error)) => {
-                        return unreachable_worker(&production, &mut client, &error).await;
-                    }
-                    Err(LoginError::Late) => return counters.refuse(Cause::Late),
-                    Err(LoginError::Connection(_)) => return,
-                }
+            let is_bound = shown.is_none() || shown == certificate.as_ref();
+            if is_bound || passed(&production, &mut client, &mut worker).await {
+                relay::run(&production, &mut client, &mut worker, state, startup, thread).await;
             }
-            relay::run(&production, &mut client, &mut worker, state, startup, thread).await;
         }
     }
+}
+
+/// What a client wants, once it has said it. Whoever says something else is told, where there is a word for it, and
+/// counted.
+async fn greeted(production: &Production, stream: Stream) -> Option<Greeted> {
+    let counters = &production.counters;
+    let greeting = timeout(production.first_packet_limit, greet(stream, production.client_tls.as_ref()));
+    // Who gets no word here would get none from the worker.
+    let greeted = select! {
+        biased;
+        greeted = greeting => greeted,
+        () = production.greets_nobody.cancelled() => return None,
+    };
+    match greeted {
+        Ok(Ok(Some(greeted))) => return Some(greeted),
+        Ok(Ok(None) | Err(GreetError::Connection(_) | GreetError::Tls(TlsError::Connection(_)))) => {
+            counters.refuse(Cause::Vanished);
+        }
+        Ok(Err(GreetError::Length)) => counters.refuse(Cause::Length),
+        Ok(Err(GreetError::Unasked)) => counters.refuse(Cause::Unasked),
+        Err(_) => counters.refuse(Cause::Silent),
+        Ok(Err(GreetError::Again { mut client, protocol })) => {
+            counters.refuse(Cause::Protocol);
+            // As the worker says it, but for what that would support.
+            let why = format!("unsupported frontend protocol {}.{}", protocol >> 16, protocol & 0xffff);
+            refuse(&mut client, "0A000", &why).await;
+        }
+        Ok(Err(GreetError::Plain(mut client))) => {
+            counters.unencrypted.fetch_add(1, Ordering::Relaxed);
+            refuse(&mut client, "28000", "understudy: clients have to use TLS here (sslmode=require)").await;
+        }
+        Ok(Err(GreetError::Tls(error))) => {
+            counters.unencrypted.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(%error, "no TLS with a client");
+        }
+    }
+    None
+}
+
+/// Passes a login on whose channel can't be bound. Whether the session goes on behind it; a client whose session does not
+/// is told, where there is a word for it, and counted.
+async fn passed(production: &Production, client: &mut Connection, worker: &mut Connection) -> bool {
+    let counters = &production.counters;
+    match login::pass(client, worker, login::LIMIT, production.greets_nobody.cancelled()).await {
+        Ok(Passed::Answered) => return true,
+        Ok(Passed::Refused) => {
+            counters.malform(Side::Client, Wrong::Protocol);
+            return true;
+        }
+        Ok(Passed::Truncated) => {
+            counters.malform(Side::Client, Wrong::Truncated);
+            return true;
+        }
+        Err(LoginError::Downgrade) => {
+            counters.unbound.fetch_add(1, Ordering::Relaxed);
+            refuse(client, "28000", UNBOUND).await;
+        }
+        Err(LoginError::Malformed(side)) => {
+            counters.malform(side, Wrong::Length);
+            refuse(client, "08P01", "understudy: a message that belongs to no login").await;
+        }
+        Err(LoginError::Truncated) => counters.malform(Side::Worker, Wrong::Truncated),
+        Err(LoginError::Leaving) => refuse(client, LEAVING.0, LEAVING.1).await,
+        Err(LoginError::Unheard(error)) => unreachable_worker(production, client, &error).await,
+        Err(LoginError::Late) => counters.refuse(Cause::Late),
+        Err(LoginError::Connection(_)) => {}
+    }
+    false
 }
 
 /// The worker can't be reached, or will have nothing to do with the mirror.

@@ -78,6 +78,14 @@ pub fn sqlstate(payload: &[u8]) -> SqlState {
     field(payload, b'C').and_then(|v| v.try_into().ok()).unwrap_or(*b"XX000")
 }
 
+/// `protocol_violation`: what the client has sent is no message, or none that belongs there.
+const PROTOCOL_VIOLATION: &[u8] = b"08P01";
+
+/// Whether an ErrorResponse's payload ends the session for a message that the server can't make sense of.
+pub fn is_refusal(payload: &[u8]) -> bool {
+    field(payload, b'C') == Some(PROTOCOL_VIOLATION) && field(payload, b'V') == Some(b"FATAL")
+}
+
 /// The text of one field of an ErrorResponse or NoticeResponse.
 pub fn field(payload: &[u8], code: u8) -> Option<&[u8]> {
     let mut rest = payload;
@@ -134,5 +142,8 @@ mod tests {
         assert_eq!(sqlstate(b"SERROR\0\0"), *b"XX000");
         assert_eq!(sqlstate(b""), *b"XX000");
         assert_eq!(field(b"SERROR\0Mtext\0\0", b'M'), Some(&b"text"[..]));
+        assert!(is_refusal(b"SFATAL\0VFATAL\0C08P01\0Minvalid frontend message type 1\0\0"));
+        // A Bind of too few parameters is an error like others, and a shutdown is nobody's message.
+        assert!(!is_refusal(b"SERROR\0VERROR\0C08P01\0\0") && !is_refusal(b"SFATAL\0VFATAL\0C57P01\0\0"));
     }
 }

@@ -107,6 +107,14 @@ impl Raw {
         messages
     }
 
+    /// The type of the first thing that is said.
+    pub async fn first(&mut self) -> u8 {
+        let mut kind = [0];
+        let read = timeout(LIMIT, self.stream.peek(&mut kind)).await.expect("in time").expect("an answer");
+        assert!(read == 1, "it ended without a word");
+        kind[0]
+    }
+
     /// Reads so many bytes, whatever they are.
     pub async fn sip(&mut self, bytes: usize) {
         let mut buffer = vec![0; bytes.min(1 << 16)];

@@ -84,7 +84,12 @@ impl TlsWorker {
 
     /// The same, with a name for the worker's host.
     pub async fn mirror_to(&self, host: &str, more: &str) -> TlsMirror {
-        let worker = format!("{host}:{}", self.server.port());
+        self.mirror_at(host, self.server.port(), more).await
+    }
+
+    /// The same, with what stands before the worker.
+    pub async fn mirror_at(&self, host: &str, port: u16, more: &str) -> TlsMirror {
+        let worker = format!("{host}:{port}");
         let document = format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworker: {worker}\n{more}");
         let config = self.desk.write("mirror.yaml", &document).to_string_lossy().into_owned();
         let mut running = start("understudy-mirror", ["--config", &config]);

@@ -19,6 +19,7 @@ use understudy_crds::condition::ArmState;
 use understudy_e2e::{
     application::connect,
     load::{Load, TABLES},
+    raw::{Raw, startup},
     stage::{Servers, Stage, TOKEN},
     wire::{Wire, kinds, message, query},
 };
@@ -93,6 +94,19 @@ async fn nobody_is_waited_for_who_has_not_said_what_they_want() {
         let end = timeout(LIMIT, stream.read_to_end(&mut said)).await.expect("the end in time");
         assert!(said.is_empty() && end.is_ok_and(|read| read == 0), "as from a server that shuts down: {said:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_waited_for_who_does_not_say_their_password() {
+    let servers = Servers::start_asking("asked", 0, "CREATE ROLE asked LOGIN PASSWORD 'open sesame'").await;
+    let stage = servers.mirror("64Mi", &[]).await;
+    let mut asked = Raw::connect(stage.through).await;
+    asked.send(&startup("asked")).await;
+    asked.until(b'R').await;
+    stage.mirror.signal(Signal::TERM);
+    let words = asked.rest().await;
+    assert!(said(&words, "SFATAL") && said(&words, "C57P01") && said(&words, "connect again"), "{words:?}");
+    stage.mirror.ended_within(AT_ONCE).await.expect_code(0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

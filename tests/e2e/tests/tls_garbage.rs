@@ -29,7 +29,7 @@ const ALERT: u8 = 21;
 const UNENCRYPTED: &str = "connections_unencrypted_total";
 const REFUSED: &str = "connections_refused_total{cause=\"protocol\"}";
 const VANISHED: &str = "connections_refused_total{cause=\"vanished\"}";
-const MALFORMED: &str = "connections_malformed_total{side=\"client\"}";
+const MALFORMED: &str = "connections_malformed_total";
 /// Why connections may end before a session, and how many have TLS.
 const COUNTERS: [&str; 5] = [UNENCRYPTED, VANISHED, REFUSED, MALFORMED, "connections_encrypted_total"];
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use understudy_mirror::{
     capture::exchange::Event,
     production::{
-        counters::{Cause, Side},
+        counters::{Cause, Side, Wrong},
         session::Production,
         tap::Tap,
     },
@@ -155,11 +155,21 @@ fn counted(script: &Script, greeted: &Greeted, sent: &[u8], said: &[u8], played:
     ] {
         assert_eq!(count(counter), 0, "{name}");
     }
-    let malformed: u64 = Side::ALL.into_iter().map(|side| counters.malformed(side)).sum();
+    let of_wrong = |wrong| -> u64 { Side::ALL.into_iter().map(|side| counters.malformed(side, wrong)).sum() };
+    let malformed = of_wrong(Wrong::Length);
+    assert!(Wrong::ALL.into_iter().map(of_wrong).sum::<u64>() <= 1, "counted for two things");
+    assert_eq!(of_wrong(Wrong::Record), 0, "nobody spoke TLS");
+    // Or the server has not heard a login's message to its end.
+    let refuses = holds(said, b"C08P01") || !model::stream(sent.get(greeted.rest..).unwrap_or_default()).whole;
+    assert!(of_wrong(Wrong::Protocol) == 0 || refuses, "counted as refused, and was not");
     assert!(malformed <= u64::from(is_malformed(greeted, sent, said)), "counted as malformed, and was not");
     for (side, bytes) in [(Side::Client, sent.get(greeted.rest..).unwrap_or_default()), (Side::Worker, said)] {
-        let is_theirs = model::stream(bytes).malformed;
-        assert!(is_theirs || counters.malformed(side) == 0, "counted as the other side's");
+        let stream = model::stream(bytes);
+        assert!(stream.malformed || counters.malformed(side, Wrong::Length) == 0, "counted as the other side's");
+        // Who is broken off has said more than arrives.
+        let is_whole = stream.malformed || stream.whole;
+        let truncated = counters.malformed(side, Wrong::Truncated);
+        assert!(truncated == 0 || !stays(script) || !is_whole, "counted as truncated, and is whole");
     }
     if own == Some(*b"08P01") {
         assert_eq!(malformed, 1, "told as malformed, and not counted");
@@ -188,6 +198,10 @@ fn counted(script: &Script, greeted: &Greeted, sent: &[u8], said: &[u8], played:
     let refused: Vec<_> = Cause::ALL.into_iter().filter(|cause| counters.refused(*cause) > 0).collect();
     assert_eq!(refused, Vec::from_iter(cause), "the causes that are counted");
     assert_eq!(cause.map_or(0, |cause| counters.refused(cause)), u64::from(cause.is_some()), "counted once");
+}
+
+fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
 }
 
 /// What was captured makes sense by itself, and the tap owes nothing when it has been emptied.

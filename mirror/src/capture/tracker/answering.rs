@@ -77,6 +77,7 @@ impl Tracker {
                     // Told after a Flush.
                     building.copy.failed();
                 }
+                self.refuses |= backend::is_refusal(payload);
                 self.statement(now_ns, None, Some(backend::sqlstate(payload)));
             }
             b::READY_FOR_QUERY => {

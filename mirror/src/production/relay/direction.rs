@@ -15,6 +15,8 @@ pub(super) struct Direction {
     end: usize,
     /// There is nothing more to read.
     pub(super) closed: bool,
+    /// What it ended with that is no proper end.
+    pub(super) broken: Option<io::ErrorKind>,
     /// There was nothing to read when it was last tried: a read waits until the side that is read from is ready.
     dry: bool,
     /// When the bytes in the buffer were read, ns.
@@ -23,7 +25,7 @@ pub(super) struct Direction {
 
 impl Direction {
     pub(super) fn new() -> Self {
-        Self { buffer: None, start: 0, end: 0, closed: false, dry: false, read_ns: 0 }
+        Self { buffer: None, start: 0, end: 0, closed: false, broken: None, dry: false, read_ns: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -79,7 +81,10 @@ impl Direction {
             }
             Ok(_) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(e) => Err(e),
+            Err(e) => {
+                self.broken = Some(e.kind());
+                Err(e)
+            }
         }
     }
 

@@ -1,11 +1,16 @@
 //! How a relay ends, and what the client is told of it. It decides nothing about exchanges.
 
+use std::io::ErrorKind;
+
 use tokio::time::timeout;
 
 use super::{FLUSH_LIMIT, Relay};
 use crate::{
     capture::tracker::Malformed,
-    production::{counters::Side, session::refuse},
+    production::{
+        counters::{Side, Wrong},
+        session::{LEAVING, refuse},
+    },
     wire::frame::FrameError,
 };
 
@@ -68,29 +73,51 @@ impl Relay<'_> {
 
     /// Counts what has ended it and takes leave of the client.
     pub(super) async fn part(&mut self, end: End) {
-        let counters = &self.production.counters;
+        self.count(&end);
         match end {
             End::Client => self.last_answer().await,
             End::Worker | End::DrainedUnseen => {}
             End::ClientMalformed(error) => {
-                counters.malform(Side::Client);
                 self.tell(self.tracker.server_at_boundary(), "08P01", &error.to_string()).await;
             }
             End::WorkerUnable => {
-                counters.malform(Side::Worker);
                 tracing::warn!("the worker has no process for a client");
                 self.pass_on().await;
             }
             End::WorkerMalformed { error, whole } => {
-                counters.malform(Side::Worker);
                 tracing::warn!(%error, "the worker sent a malformed message");
                 self.pass_on().await;
                 self.tell(whole, "08P01", &error.to_string()).await;
             }
             End::Drained => {
                 let whole = self.tracker.server_at_boundary();
-                self.tell(whole, "57P01", "understudy: the mirror is going away; connect again").await;
+                self.tell(whole, LEAVING.0, LEAVING.1).await;
             }
+        }
+    }
+
+    /// Counts what one side has sent that ended it.
+    fn count(&self, end: &End) {
+        let Self { upstream, downstream, tracker, .. } = self;
+        let is_record = |broken: Option<ErrorKind>| broken == Some(ErrorKind::InvalidData);
+        let is_cut = !tracker.client_at_boundary();
+        let wrong = match end {
+            End::ClientMalformed(_) => Some((Side::Client, Wrong::Length)),
+            End::WorkerMalformed { .. } | End::WorkerUnable => Some((Side::Worker, Wrong::Length)),
+            End::Client if is_record(upstream.broken) => Some((Side::Client, Wrong::Record)),
+            End::Worker if is_record(downstream.broken) => Some((Side::Worker, Wrong::Record)),
+            End::Client if is_cut => Some((Side::Client, Wrong::Truncated)),
+            // It had said that it sends no more. A worker that takes nothing any more cuts its client short.
+            End::Worker if is_cut && upstream.closed && !self.worker_deaf => Some((Side::Client, Wrong::Truncated)),
+            // Of a login's message the worker has not heard the end.
+            End::Worker if tracker.refuses() || is_cut && !tracker.is_logged_in() => {
+                Some((Side::Client, Wrong::Protocol))
+            }
+            End::Worker if !tracker.server_at_boundary() => Some((Side::Worker, Wrong::Truncated)),
+            End::Client | End::Worker | End::Drained | End::DrainedUnseen => None,
+        };
+        if let Some((side, wrong)) = wrong {
+            self.production.counters.malform(side, wrong);
         }
     }
 
