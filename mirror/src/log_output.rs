@@ -1,4 +1,4 @@
-//! Where a process that analyses statements writes its log. The parser (libpg_query) points the process's stderr at a
+//! What a process that analyses statements logs, and where. The parser (libpg_query) points the process's stderr at a
 //! pipe of its own while it parses: what any thread wrote there meanwhile would be lost.
 
 use std::{
@@ -9,6 +9,10 @@ use std::{
 };
 
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+/// What is logged unless told otherwise. Of connections we say ourselves what there is to say: rustls warns of each client
+/// that takes leave as Java's does, with an alert before its goodbye.
+pub const DEFAULT_FILTER: &str = "info,rustls=error";
 
 /// Stderr as it is now, whatever becomes of the descriptor later.
 pub fn stderr() -> BoxMakeWriter {

@@ -17,6 +17,7 @@ use understudy_crds::{
 use understudy_mirror::{
     admin::{self, Admin, Verbs},
     huge_pages,
+    log_output::{DEFAULT_FILTER, stderr},
     mirror::{Mirror, Settings},
     production::{client_tls::ClientTlsFiles, worker::WorkerTlsFiles},
     shadow::log::disk::DiskSettings,
@@ -74,8 +75,10 @@ impl Admin for Alone {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
-        .with_writer(understudy_mirror::log_output::stderr())
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| DEFAULT_FILTER.into()),
+        )
+        .with_writer(stderr())
         .init();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,

@@ -48,6 +48,9 @@ async fn connect(database: Option<&str>) -> Result<(Client, Heard), tokio_postgr
     let mut config = Config::new();
     config.host(host).port(port.parse().expect("a port")).user(user).options("-c search_path=d_tokio,public");
     config.dbname(database.unwrap_or(&variable("PGDATABASE")));
+    if let Ok(password) = env::var("PGPASSWORD") {
+        config.password(password);
+    }
     let (client, mut connection) = config.connect(NoTls).await?;
     let heard = Heard::default();
     let hears = Arc::clone(&heard);

@@ -9,6 +9,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use understudy_crds::pods::CONFIG_FILE;
+use understudy_mirror::log_output::{DEFAULT_FILTER, stderr};
 use understudy_operator::{
     controller::{self, Options, release::release, world::Settings},
     error::{ErrorKind, Side, UserError},
@@ -78,8 +79,8 @@ struct ControllerArguments {
 }
 
 fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(understudy_mirror::log_output::stderr()).init();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| DEFAULT_FILTER.into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr()).init();
     // One provider for all: two in one program panic when the first is used. Only the first call counts.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match run(Arguments::parse().command) {

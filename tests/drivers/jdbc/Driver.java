@@ -11,6 +11,7 @@ import java.sql.SQLException;
 import java.sql.SQLWarning;
 import java.sql.Savepoint;
 import java.sql.Statement;
+import java.sql.Types;
 import java.util.Arrays;
 import java.util.Properties;
 import org.postgresql.PGConnection;
@@ -65,6 +66,11 @@ public final class Driver {
     private static Connection connect(String mode, String... more) throws SQLException {
         Properties properties = new Properties();
         properties.setProperty("user", System.getenv("PGUSER"));
+        for (String[] given : new String[][] {{"password", "PGPASSWORD"}, {"sslmode", "PGSSLMODE"}}) {
+            if (System.getenv(given[1]) != null) {
+                properties.setProperty(given[0], System.getenv(given[1]));
+            }
+        }
         properties.setProperty("preferQueryMode", mode);
         properties.setProperty("currentSchema", "d_jdbc");
         properties.setProperty("prepareThreshold", "2");
@@ -82,7 +88,9 @@ public final class Driver {
         while (rows.next()) {
             StringBuilder line = new StringBuilder();
             for (int i = 1; i <= meta.getColumnCount(); i++) {
-                line.append(meta.getColumnName(i)).append('=').append(rows.getString(i)).append(' ');
+                // As text, bytes that came in binary are the number of an object.
+                Object value = meta.getColumnType(i) == Types.BINARY ? Arrays.toString(rows.getBytes(i)) : rows.getString(i);
+                line.append(meta.getColumnName(i)).append('=').append(value).append(' ');
             }
             say(line.toString().trim());
         }

@@ -40,20 +40,9 @@ impl TlsWorker {
     pub async fn start(certificate: &str, key: &str, hba: &str, prepared: &str) -> Self {
         let turn = take_turn().await;
         let server = Cluster::builder().hba(hba).setting("listen_addresses", "localhost").start().await;
-        for (from, name) in [(certificate, "worker.crt"), (key, "worker.key")] {
-            let path = server.data_dir().join(name);
-            fs::copy(from, &path).expect("a copy");
-            server_account().take(&path).expect("the server's own");
-        }
-        let client = server.connect().await;
-        for statement in ENCRYPTED {
-            client.batch_execute(statement).await.expect(statement);
-        }
-        client.batch_execute(prepared).await.expect("a prepared worker");
-        let worker = Self { server, desk: Desk::new(), _turn: turn };
-        let address = worker.address();
-        wait_until("the worker speaks TLS", || async { answer(address).await.1 == b'S' }).await;
-        worker
+        encrypt(&server, certificate, key).await;
+        server.connect().await.batch_execute(prepared).await.expect("a prepared worker");
+        Self { server, desk: Desk::new(), _turn: turn }
     }
 
     /// Holds clients that must show a certificate to this authority, and waits until it does.
@@ -149,6 +138,21 @@ impl TlsMirror {
         let most = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
         most.map(|kib: u64| kib >> 10).expect("a number of kB")
     }
+}
+
+/// Has a server show this certificate, with its key, to whoever asks for TLS.
+pub async fn encrypt(server: &Cluster, certificate: &str, key: &str) {
+    for (from, name) in [(certificate, "worker.crt"), (key, "worker.key")] {
+        let path = server.data_dir().join(name);
+        fs::copy(from, &path).expect("a copy");
+        server_account().take(&path).expect("the server's own");
+    }
+    let client = server.connect().await;
+    for statement in ENCRYPTED {
+        client.batch_execute(statement).await.expect(statement);
+    }
+    let address = ([127, 0, 0, 1], server.port()).into();
+    wait_until("it speaks TLS", || async { answer(address).await.1 == b'S' }).await;
 }
 
 /// A connection on which TLS was asked for and agreed to.

@@ -11,6 +11,7 @@ use understudy_harness::{Cluster, ClusterBuilder};
 
 use crate::{
     child::{Ended, Running, start},
+    experiment::Desk,
     http,
     turn::{Turn, take_turn},
 };
@@ -32,12 +33,22 @@ pub struct Twins {
     pub through: SocketAddr,
     /// Its admin HTTP.
     pub admin: String,
+    _desk: Desk,
     _turn: Turn,
 }
 
 impl Twins {
     /// Waits for its turn and starts everything; `of_worker` sets up the two workers, `prepared` is run on all.
     pub async fn start(of_worker: impl Fn(ClusterBuilder) -> ClusterBuilder, prepared: &str) -> Self {
+        Self::start_with(of_worker, prepared, "").await
+    }
+
+    /// The same, with these lines as the mirror's configuration document.
+    pub async fn start_with(
+        of_worker: impl Fn(ClusterBuilder) -> ClusterBuilder,
+        prepared: &str,
+        document: &str,
+    ) -> Self {
         let turn = take_turn().await;
         let arm = || Cluster::builder().setting("max_prepared_transactions", "4");
         let worker = || of_worker(arm()).start();
@@ -48,12 +59,15 @@ impl Twins {
         let arm = |name: &str, of: &Cluster| format!("{name}={}", address(of));
         let (worker_at, arms) =
             (address(&worker).to_string(), [arm("baseline", &baseline), arm("candidate", &candidate)]);
-        let mut arguments = vec!["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--worker", &worker_at];
+        let desk = Desk::new();
+        let config = desk.write("mirror.yaml", &format!("admin: 127.0.0.1:0\n{document}"));
+        let config = config.to_string_lossy();
+        let mut arguments = vec!["--listen", "127.0.0.1:0", "--config", &config, "--worker", &worker_at];
         arguments.extend(arms.iter().flat_map(|arm| ["--arm", arm]));
         let mut mirror = start("understudy-mirror", arguments);
         let through = mirror.mirror().await;
         let admin = mirror.admin().await;
-        Self { direct, worker, arms: [baseline, candidate], mirror, through, admin, _turn: turn }
+        Self { direct, worker, arms: [baseline, candidate], mirror, through, admin, _desk: desk, _turn: turn }
     }
 }
 
@@ -85,6 +99,13 @@ impl Twins {
             levelled.push(status);
         }
         levelled
+    }
+
+    /// A number of its metrics.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let text = http::get(&self.admin, "/metrics").await.expect("metrics");
+        let value = |line: &str| line.strip_prefix("understudy_")?.strip_prefix(name)?.trim().parse().ok();
+        text.lines().find_map(value).unwrap_or_else(|| panic!("no {name} in\n{text}"))
     }
 
     async fn arm(&self, index: usize) -> ArmStatus {

@@ -16,11 +16,15 @@ use std::{
 use tokio::{process::Command, time::timeout};
 use understudy_e2e::{
     recorder::{Conversation, Recorder, differences},
+    tls_worker::encrypt,
     transcript::without_port,
     turn::programs,
     twins::{Twins, address},
 };
 
+use crate::papers::Papers;
+
+const PASSWORD: &str = "open sesame";
 const LIMIT: Duration = Duration::from_secs(60);
 /// The first time, everything is fetched from registries.
 const FETCH_LIMIT: Duration = Duration::from_secs(300);
@@ -58,7 +62,7 @@ struct Ran {
 }
 
 /// What there is to know about a program.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Case<'a> {
     /// Its environment.
     environment: &'a [(&'a str, &'a str)],
@@ -124,10 +128,44 @@ async fn same(program: &[&str], case: Case<'_>) {
     twins.end().await;
 }
 
+/// Runs a program with a password and over TLS, direct and through a mirror that has TLS on both sides. What goes over
+/// the wire nobody can read there.
+async fn same_in_secret(program: &[&str], case: Case<'_>) {
+    let papers = Papers::new();
+    let (certificate, key) = (papers.path("worker.crt"), papers.path("worker.key"));
+    let hba = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+    let tls = format!("{}workerTls: {{ mode: require }}\n", papers.clients("worker", ""));
+    let role = format!("ALTER ROLE postgres PASSWORD '{PASSWORD}'");
+    let twins = Twins::start_with(|builder| builder.hba(hba), &role, &tls).await;
+    encrypt(&twins.direct, &certificate, &key).await;
+    encrypt(&twins.worker, &certificate, &key).await;
+    let psql = twins.direct.server().spec().binaries.program("psql");
+    let binaries = psql.parent().expect("their directory");
+    // What a program is told otherwise comes last.
+    let given = [("PGPASSWORD", PASSWORD), ("PGSSLMODE", "require")];
+    let environment: Vec<_> = given.into_iter().chain(case.environment.iter().copied()).collect();
+    let direct = run(program, address(&twins.direct), binaries, &environment).await;
+    let ended = format!("{}{}", direct.transcript, direct.complaints);
+    assert!(direct.code == Some(0) && direct.transcript.contains("--- done"), "direct:\n{ended}");
+    let through = run(program, twins.through, binaries, &environment).await;
+    let told = || direct.transcript.lines().zip(through.transcript.lines()).find(|(direct, through)| direct != through);
+    assert!(direct.transcript == through.transcript, "direct and through: {:#?}", told());
+    assert_eq!((direct.code, &direct.complaints), (through.code, &through.complaints));
+    let encrypted = twins.metric("connections_encrypted_total").await;
+    let disabled = environment.contains(&("PGSSLMODE", "disable"));
+    assert_eq!(encrypted == 0, disabled, "{encrypted} connections had TLS");
+    for arm in twins.expect_level(case.left_out).await {
+        assert!(arm.divergence.values().all(|count| *count == 0), "{arm:#?}");
+    }
+    twins.end().await;
+}
+
 async fn python(program: &str, case: Case<'_>) {
     if have("python").await {
         let python = fetched("python/bin/python");
-        same(&[python.to_str().expect("a path"), &format!("python/{program}")], case).await;
+        let program = [python.to_str().expect("a path"), &format!("python/{program}")];
+        same(&program, case).await;
+        same_in_secret(&program, case).await;
     }
 }
 
@@ -157,7 +195,11 @@ async fn node_postgres() {
         let modules = fetched("node/node_modules");
         let environment = [("NODE_PATH", modules.to_str().expect("a path"))];
         let case = Case { environment: &environment, ..Case::default() };
-        same(&["node", "--no-deprecation", "node/driver.js"], case).await;
+        let program = ["node", "--no-deprecation", "node/driver.js"];
+        same(&program, case).await;
+        // It takes `require` for more than libpq does.
+        let environment = [environment[0], ("PGSSLMODE", "no-verify")];
+        same_in_secret(&program, Case { environment: &environment, ..case }).await;
     }
 }
 
@@ -166,22 +208,30 @@ async fn jdbc() {
     if have("jdbc").await {
         let path =
             [fetched("jdbc/driver.jar"), fetched("jdbc/classes")].map(|part| part.display().to_string()).join(":");
-        same(&["java", "-XX:TieredStopAtLevel=1", "-cp", &path, "Driver"], Case::default()).await;
+        let program = ["java", "-XX:TieredStopAtLevel=1", "-cp", &path, "Driver"];
+        same(&program, Case::default()).await;
+        same_in_secret(&program, Case::default()).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokio_postgres() {
-    same(&[env!("CARGO_BIN_EXE_driver-tokio-postgres")], Case::default()).await;
+    let program = [env!("CARGO_BIN_EXE_driver-tokio-postgres")];
+    same(&program, Case::default()).await;
+    // It has no TLS of its own, and uses a password alone.
+    same_in_secret(&program, Case { environment: &[("PGSSLMODE", "disable")], ..Case::default() }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn psql() {
     same(&["sh", "psql.sh"], Case::default()).await;
+    same_in_secret(&["sh", "psql.sh"], Case::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pgbench() {
     // Each server writes down when it was asked.
-    same(&["sh", "pgbench.sh"], Case { left_out: &["public.pgbench_history.mtime"], ..Case::default() }).await;
+    let case = Case { left_out: &["public.pgbench_history.mtime"], ..Case::default() };
+    same(&["sh", "pgbench.sh"], case).await;
+    same_in_secret(&["sh", "pgbench.sh"], case).await;
 }
