@@ -5,15 +5,16 @@
 
 use std::{
     fmt, fs,
+    os::unix::fs::MetadataExt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
-    time::SystemTime,
 };
 
 use super::client_tls::CertificateError;
 
-/// When a file was changed, and how long it is; nothing where there is none.
-type Stamp = Option<(SystemTime, u64)>;
+/// Which file it is, when it was changed (s, ns) and how long it is; nothing where there is none. That the file is another
+/// one tells more than its time: what is copied or put into an image keeps that, or has none.
+type Stamp = Option<(u64, i64, i64, u64)>;
 
 /// Something that is made of files.
 pub struct Renewed<T> {
@@ -85,15 +86,41 @@ impl<T> Renewed<T> {
 }
 
 fn stamps(paths: &[PathBuf]) -> Vec<Stamp> {
-    let stamp = |path: &PathBuf| fs::metadata(path).and_then(|m| Ok((m.modified()?, m.len()))).ok();
+    let stamp = |path: &PathBuf| fs::metadata(path).map(|m| (m.ino(), m.ctime(), m.ctime_nsec(), m.len())).ok();
     paths.iter().map(stamp).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::{
+        os::unix::fs::symlink,
+        sync::atomic::{AtomicBool, Ordering},
+    };
 
     use super::*;
+
+    /// As Kubernetes renews a mounted Secret: the files are links, and what they lead through is swapped at once.
+    #[test]
+    fn files_behind_a_link_that_is_swapped_are_read_again() {
+        let mounted = tempfile::tempdir().unwrap();
+        let path = |name: &str| mounted.path().join(name);
+        for (version, text) in [("..1", "old"), ("..2", "new")] {
+            fs::create_dir(path(version)).unwrap();
+            fs::write(path(version).join("tls.crt"), text).unwrap();
+        }
+        symlink("..1", path("..data")).unwrap();
+        symlink("..data/tls.crt", path("tls.crt")).unwrap();
+        let from = path("tls.crt");
+        let load = move || {
+            fs::read_to_string(&from).map_err(|_| CertificateError::Pem { path: from.clone(), what: "certificate" })
+        };
+        let renewed = Renewed::read(vec![path("tls.crt")], load).unwrap();
+        assert!(matches!(renewed.renew(), Ok(false)));
+        symlink("..2", path("..data_tmp")).unwrap();
+        fs::rename(path("..data_tmp"), path("..data")).unwrap();
+        assert!(matches!(renewed.renew(), Ok(true)));
+        assert_eq!(*renewed.current(), "new");
+    }
 
     #[test]
     fn what_can_not_be_used_is_told_once_and_tried_until_it_can_be() {
