@@ -35,6 +35,10 @@ use crate::{
 /// How often the tap is emptied: nobody wakes this thread for a message. Arms live a second behind, so what
 /// waits here delays nothing, and a wake-up costs production's cores more than what it finds.
 const TICK: Duration = Duration::from_millis(5);
+/// The same where nothing came the last time: nobody wakes it, and what comes has a second until an arm is to play it.
+const IDLE_TICK: Duration = Duration::from_millis(20);
+/// Where nothing is captured there are commands, which wake it, and the end.
+const OFF_TICK: Duration = Duration::from_millis(50);
 /// What is let go of gives its memory back within this time; until then nothing else is, ns.
 const RELIEF_NS: u64 = 1_000_000_000;
 /// An open transaction that takes less is none of those that fill the memory, bytes.
@@ -84,13 +88,21 @@ pub fn run(shared: &IngestShared, tap: &Tap, clock: &mut ClockKeeper, commands: 
         while let Ok(command) = commands.try_recv() {
             ingest.command(command);
         }
-        ingest.drain(tap);
-        clock.look(shared.log.budget().is_crowded());
-        match commands.recv_timeout(TICK) {
+        let came = ingest.drain(tap);
+        let captures = tap.is_capturing() || !ingest.arms.is_empty();
+        if captures {
+            clock.look(shared.log.budget().is_crowded());
+        }
+        let tick = match (came > 0, captures) {
+            (true, _) => TICK,
+            (false, true) => IDLE_TICK,
+            (false, false) => OFF_TICK,
+        };
+        match commands.recv_timeout(tick) {
             Ok(command) => ingest.command(command),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             // Without a mirror there is only the end to wait for.
-            Err(mpsc::RecvTimeoutError::Disconnected) => std::thread::sleep(TICK),
+            Err(mpsc::RecvTimeoutError::Disconnected) => std::thread::sleep(tick),
         }
     }
 }
@@ -178,12 +190,14 @@ impl<'a> Ingest<'a> {
         }
     }
 
-    fn drain(&mut self, tap: &Tap) {
+    /// Takes in what waits; how many events.
+    fn drain(&mut self, tap: &Tap) -> usize {
         // What is settled is asked before the queue is emptied: all of it is in the queue then.
         let settled_ns = tap.settled_until_ns();
         // No more than waits now: under a load that never lets the queue run empty, commands still get
         // their turn.
-        for _ in 0..tap.waiting() {
+        let waiting = tap.waiting();
+        for _ in 0..waiting {
             let Some(event) = tap.pop() else { break };
             self.event(event);
         }
@@ -191,6 +205,7 @@ impl<'a> Ingest<'a> {
             self.known(settled_ns);
         }
         self.police(tap);
+        waiting
     }
 
     fn event(&mut self, event: Event) {

@@ -39,8 +39,9 @@ mod played;
 
 /// How often it is looked what is due.
 const TICK: Duration = Duration::from_millis(1);
-/// How often the log is looked at where nothing is to be played: nobody wakes an arm for a message.
-const IDLE_TICK: Duration = Duration::from_millis(5);
+/// How often the log is looked at where nothing is due for twice as long: nobody wakes an arm for a message.
+const IDLE_TICK: Duration = Duration::from_millis(20);
+const SOON_NS: u64 = 40_000_000;
 /// Nobody waits for the order longer than this.
 const ORDER_LIMIT_NS: u64 = 10_000_000_000;
 /// An arm that is behind by no more than this beyond the shift is level with production.
@@ -232,11 +233,12 @@ impl Driver {
             if std::mem::take(&mut self.skipped) {
                 tokio::task::yield_now().await;
             } else if actions.is_empty() {
+                let is_busy = self.order.may_start_before(now_ns.saturating_add(SOON_NS));
                 tokio::select! {
                     biased;
                     Some(told) = self.told.recv() => self.told(told, &mut actions),
                     Some(ended) = self.playing.join_next() => pass_on(ended),
-                    () = ticks.next(if self.order.outstanding() == 0 { IDLE_TICK } else { TICK }) => {}
+                    () = ticks.next(if is_busy { TICK } else { IDLE_TICK }) => {}
                 }
             }
         }

@@ -43,6 +43,11 @@ impl Order {
         self.outstanding.len()
     }
 
+    /// Whether something may start before this moment.
+    pub fn may_start_before(&self, moment_ns: u64) -> bool {
+        !self.blocked.is_empty() || self.next_due_ns().is_some_and(|due_ns| due_ns < moment_ns)
+    }
+
     /// When production began the oldest exchange that is not finished here.
     pub fn oldest_ns(&self) -> Option<u64> {
         self.outstanding.first_key_value().map(|((begun_ns, _), _)| *begun_ns)

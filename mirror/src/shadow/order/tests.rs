@@ -324,6 +324,18 @@ fn a_hold_lets_everything_before_it_through_and_nothing_after() {
 }
 
 #[test]
+fn something_may_start_before_a_moment_where_it_is_due_by_then_or_waits_for_another() {
+    let mut order = order(&[entry(1, 1, 100, Some(110), None)]);
+    assert!(!order.may_start_before(100 + SHIFT) && order.may_start_before(101 + SHIFT));
+    order.hold_from(Some(50));
+    assert_eq!(started(&mut order, 100 + SHIFT), NONE);
+    assert!(order.may_start_before(0), "it waits for the hold");
+    order.hold_from(None);
+    assert_eq!(started(&mut order, 100 + SHIFT), [1]);
+    assert!(!order.may_start_before(u64::MAX), "it runs");
+}
+
+#[test]
 fn lag_is_what_is_captured_and_not_finished() {
     let mut order = order(&[entry(1, 1, 100, Some(110), None), entry(2, 2, 200, Some(210), None)]);
     assert_eq!((order.outstanding(), order.oldest_ns()), (2, Some(100)));
