@@ -12,11 +12,12 @@ use std::{
     time::Duration,
 };
 
+use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::{
     io::Interest,
     net::{TcpStream, UnixStream},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 /// Where a server is.
@@ -88,25 +89,46 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
+/// How soon a connection is tried again.
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// What passes by itself: the queue of a unix socket that is full, where TCP would wait, and that no file is left.
+fn passes(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+        || [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 impl Stream {
     /// Connects, or fails within `limit`.
     pub async fn connect(address: &Address, limit: Duration) -> io::Result<Self> {
+        let mut passing = None;
         let connecting = async {
-            match address {
-                Address::Tcp { host, port } => {
-                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                    stream.set_nodelay(true)?;
-                    // As PostgreSQL does: a peer whose machine has died is noticed one day.
-                    SockRef::from(&stream).set_keepalive(true)?;
-                    Ok(Self::Tcp(stream))
+            loop {
+                match Self::connect_now(address).await {
+                    Err(error) if passes(&error) => passing = Some(error),
+                    other => return other,
                 }
-                Address::Unix { directory, port } => {
-                    let path = directory.join(format!(".s.PGSQL.{port}"));
-                    Ok(Self::Unix(UnixStream::connect(path).await?))
-                }
+                sleep(AGAIN).await;
             }
         };
-        timeout(limit, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        let connected = timeout(limit, connecting).await;
+        connected.unwrap_or_else(|_| Err(passing.unwrap_or_else(|| io::ErrorKind::TimedOut.into())))
+    }
+
+    async fn connect_now(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp { host, port } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                stream.set_nodelay(true)?;
+                // As PostgreSQL does: a peer whose machine has died is noticed one day.
+                SockRef::from(&stream).set_keepalive(true)?;
+                Ok(Self::Tcp(stream))
+            }
+            Address::Unix { directory, port } => {
+                let path = directory.join(format!(".s.PGSQL.{port}"));
+                Ok(Self::Unix(UnixStream::connect(path).await?))
+            }
+        }
     }
 
     /// Waits until it can be read or written, as asked. One task may wait for a stream at a time.
@@ -218,7 +240,32 @@ impl AsFd for Stream {
 
 #[cfg(test)]
 mod tests {
+    use socket2::{Domain, SockAddr, Socket, Type};
+
     use super::*;
+
+    /// As PostgreSQL's, when as many clients come at once as its queue holds.
+    #[tokio::test]
+    async fn a_unix_socket_whose_queue_is_full_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let address = Address::Unix { directory: directory.path().to_owned(), port: 1 };
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.bind(&SockAddr::unix(directory.path().join(".s.PGSQL.1")).unwrap()).unwrap();
+        socket.listen(1).unwrap();
+        let mut waiting = Vec::new();
+        let refused = loop {
+            match Stream::connect(&address, Duration::from_millis(50)).await {
+                Ok(stream) => waiting.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert!(!waiting.is_empty() && refused.kind() == io::ErrorKind::WouldBlock, "{refused}");
+        let (connected, ()) = tokio::join!(Stream::connect(&address, Duration::from_secs(20)), async {
+            sleep(Duration::from_millis(30)).await;
+            drop(socket.accept().unwrap());
+        });
+        assert!(connected.is_ok(), "{connected:?}");
+    }
 
     #[test]
     fn addresses_are_printed_as_they_are_read() {

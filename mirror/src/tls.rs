@@ -18,6 +18,7 @@ use tokio::io::Interest;
 
 use crate::{stream::Stream, wire::encode};
 
+pub mod provider;
 pub mod verify;
 
 /// Whom we take for the server, and who we are for it.
@@ -60,7 +61,12 @@ pub struct TlsStream {
     session: Connection,
     /// The other side takes nothing any more; what it said before can still be read.
     deaf: bool,
+    /// What it sends is no TLS any more; what came before that can still be read.
+    broken: Option<rustls::Error>,
 }
+
+/// So often the network is asked for more in one read: records that hold nothing would hold up all others of the thread.
+const MOST_ASKED: usize = 16;
 
 /// Asks a server whether it speaks TLS (`SSLRequest`). After a no it goes on in plain text.
 pub async fn is_offered(stream: &Stream) -> Result<bool, TlsError> {
@@ -87,7 +93,7 @@ impl TlsStream {
     /// Agrees with a server that waits for it.
     pub async fn agree(stream: Stream, client: &TlsClient) -> Result<Self, TlsError> {
         let session = ClientConnection::new(Arc::clone(&client.config), client.name.clone())?;
-        let mut this = Self { stream, session: session.into(), deaf: false };
+        let mut this = Self { stream, session: session.into(), deaf: false, broken: None };
         this.handshake().await?;
         Ok(this)
     }
@@ -98,7 +104,7 @@ impl TlsStream {
         while !read.is_empty() {
             session.read_tls(&mut read)?;
         }
-        let mut this = Self { stream, session: session.into(), deaf: false };
+        let mut this = Self { stream, session: session.into(), deaf: false, broken: None };
         this.handshake().await?;
         Ok(this)
     }
@@ -139,18 +145,23 @@ impl TlsStream {
     pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // That it takes nothing any more is told when it is written to; its last words are still to be had.
         let _ = self.push();
-        loop {
+        for _ in 0..MOST_ASKED {
             match self.session.reader().read(buffer) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 other => return other,
+            }
+            if let Some(error) = &self.broken {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error.clone()));
             }
             // At the end of the stream the next look tells whether it was meant to end.
             self.session.read_tls(&mut Reading(&self.stream))?;
             if let Err(error) = self.session.process_new_packets() {
                 let _ = self.push();
-                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+                self.broken = Some(error);
             }
         }
+        // It stays ready.
+        Err(io::ErrorKind::WouldBlock.into())
     }
 
     /// Takes what it can send now or very soon. [`Self::poll_ready`] sends what is left.

@@ -10,14 +10,13 @@ use std::{
 
 use rustls::{
     RootCertStore, ServerConfig,
-    crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::{VerifierBuilderError, WebPkiClientVerifier},
     version::{TLS12, TLS13},
 };
 
 use super::renewed::Renewed;
-use crate::wire::startup::PROTOCOL_NAME;
+use crate::{tls::provider::provider, wire::startup::PROTOCOL_NAME};
 
 /// Where a side's certificate is, and whom it trusts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +99,7 @@ fn load(files: &ClientTlsFiles) -> Result<Shown, CertificateError> {
     let no_key = |_| CertificateError::Pem { path: files.key.clone(), what: "private key" };
     let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?).map_err(no_key)?;
     let versions: &[_] = if files.only_tls13 { &[&TLS13] } else { &[&TLS13, &TLS12] };
-    let provider = Arc::new(ring::default_provider());
+    let provider = provider();
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions)?;
     let builder = match &files.authorities {
         None => builder.with_no_client_auth(),

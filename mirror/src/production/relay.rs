@@ -160,9 +160,14 @@ impl Relay<'_> {
         let asks_nothing = self.tracker.is_idle() || !self.tracker.is_logged_in() && self.tracker.in_flight() == 0;
         let between = asks_nothing
             && !self.tracker.status().in_block()
-            && self.downstream.is_empty()
+            && self.client_has_all()
             && self.tracker.server_at_boundary();
         between || crate::clock::now_ns() >= self.production.drain_ends_ns.load(Ordering::SeqCst)
+    }
+
+    /// What the worker has said is with the client's network, and none of it still on the way there, encrypted.
+    fn client_has_all(&self) -> bool {
+        self.downstream.is_empty() && !self.client.wants_write()
     }
 
     /// One round over both directions. Whether anything moved.

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{select, time::timeout};
+use tokio::{select, task::yield_now, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -271,5 +271,11 @@ pub async fn refuse(client: &mut Connection, sqlstate: &str, why: &str) {
 pub(super) async fn linger(client: &mut Connection) {
     client.shutdown_write();
     let mut rest = [0; 4096];
-    let _ = timeout(LINGER_LIMIT, async { while matches!(client.read(&mut rest).await, Ok(1..)) {} }).await;
+    let read = async {
+        while matches!(client.read(&mut rest).await, Ok(1..)) {
+            // One that never stops sending would keep the thread, and the limit from being looked at.
+            yield_now().await;
+        }
+    };
+    let _ = timeout(LINGER_LIMIT, read).await;
 }

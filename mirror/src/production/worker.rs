@@ -5,7 +5,6 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 use rustls::{
     ClientConfig,
     client::{WebPkiServerVerifier, danger::ServerCertVerifier},
-    crypto::ring,
     pki_types::{IpAddr, Ipv4Addr, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
 use tokio::time::timeout;
@@ -18,7 +17,7 @@ use super::{
 use crate::{
     connection::Connection,
     stream::{Address, Stream},
-    tls::{TlsClient, TlsError, TlsStream, is_offered, verify::Lenient},
+    tls::{TlsClient, TlsError, TlsStream, is_offered, provider::provider, verify::Lenient},
 };
 
 /// How TLS to the worker is set up.
@@ -99,7 +98,7 @@ impl Worker {
 }
 
 fn config(mode: SslMode, files: &WorkerTlsFiles) -> Result<ClientConfig, CertificateError> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = provider();
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     let verifier: Arc<dyn ServerCertVerifier> = match (mode, &files.authorities) {
         (SslMode::Prefer | SslMode::Require, _) => Arc::new(Lenient::anybody(provider)),

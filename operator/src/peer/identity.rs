@@ -5,11 +5,10 @@ use std::{fs, path::Path, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
-    crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     server::WebPkiClientVerifier,
 };
-use understudy_mirror::tls::TlsClient;
+use understudy_mirror::tls::{TlsClient, provider::provider};
 
 /// Certificates that can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -118,8 +117,4 @@ impl Identity {
 pub fn expecting(name: &str, config: Arc<ClientConfig>) -> Result<TlsClient, NameError> {
     let name = ServerName::try_from(name.to_owned()).map_err(|_| NameError(name.to_owned()))?;
     Ok(TlsClient { config, name })
-}
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
 }

@@ -3,7 +3,7 @@
 
 #![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
 
-use std::{net::SocketAddr, time::Duration};
+use std::{io::Write as _, net::SocketAddr, time::Duration};
 
 use tokio::{
     io::AsyncWriteExt,
@@ -20,6 +20,8 @@ use understudy_e2e::{
     tls_worker::{TlsMirror, TlsWorker, agreed},
     wire::{message, query},
 };
+
+use understudy_harness::wait_until;
 
 use crate::papers::{Encrypted, Papers};
 
@@ -135,6 +137,29 @@ async fn a_client_whose_tls_breaks_in_the_middle_of_a_session_is_counted_and_lea
         // Its lock has gone with it.
         neighbour.send(&query("BEGIN; LOCK pg_class; ROLLBACK")).await;
         neighbour.heard(b'Z').await;
+    }
+}
+
+/// In one segment with what breaks it, as little as there is between the two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_before_a_broken_record_is_done() {
+    let (papers, worker) = set().await;
+    let mirror = worker.mirror(&format!("{}{REQUIRE}", papers.clients("mirror", ""))).await;
+    let looker = worker.server.connect().await;
+    looker.batch_execute("CREATE TABLE written (i int)").await.expect("a table");
+    for (rows, at) in [(1, worker.address()), (2, mirror.through)] {
+        let (mut talk, _) = Talk::login(encrypted(&papers, at).await, "postgres").await;
+        let (network, tls) = talk.stream.get_mut();
+        tls.writer().write_all(&query("INSERT INTO written VALUES (1)")).expect("taken");
+        let mut bytes = Vec::new();
+        tls.write_tls(&mut bytes).expect("encrypted");
+        bytes.extend_from_slice(b"\x17\x03\x03\x00\x08hello123");
+        network.write_all(&bytes).await.expect("sent");
+        wait_until("it is written", || async {
+            let count = looker.query_one("SELECT count(*) FROM written", &[]).await.expect("a count");
+            count.get::<_, i64>(0) == rows
+        })
+        .await;
     }
 }
 

@@ -60,15 +60,16 @@ impl Relay<'_> {
     /// Whether the session ends after this turn, for what its client has sent.
     pub(super) fn refusal(&mut self, turned: &Result<bool, End>) -> Option<End> {
         let Refused { error, told } = self.refused.as_mut()?;
+        let error = *error;
         if self.upstream.is_empty() && !std::mem::replace(told, true) {
             // Nothing more comes, of a COPY's data or of anything. It answers what it was asked, as it would.
             self.worker.shutdown_write();
         }
         let answered = self.tracker.awaited() == 0
             && self.upstream.is_empty()
-            && self.downstream.is_empty()
+            && self.client_has_all()
             && self.tracker.server_at_boundary();
-        (answered || matches!(turned, Err(End::Worker))).then_some(End::ClientMalformed(*error))
+        (answered || matches!(turned, Err(End::Worker))).then_some(End::ClientMalformed(error))
     }
 
     /// Counts what has ended it and takes leave of the client.
