@@ -246,5 +246,12 @@ pub struct SessionSeed {
     pub closed: bool,
 }
 
+impl SessionSeed {
+    /// Whether what is played first may have drawn from a sequence on production before the cut: it draws once more.
+    pub fn may_have_drawn(&self) -> bool {
+        !self.bound && self.entries.iter().any(|entry| entry.touches.may_draw())
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -67,6 +67,28 @@ fn differences_are_told_by_kind() {
     }
 }
 
+/// `DELETE … WHERE until < now()`, or the first of a queue that others had not locked.
+#[test]
+fn a_change_that_depends_on_the_moment_is_of_as_many_rows() {
+    let of = |class| {
+        let planned = PlannedStatement { class, fingerprint: Fingerprint(1), answer: Answer::Volatile };
+        Entry { statements: vec![planned], ..entry(Answer::Volatile, false) }
+    };
+    let changed = |rows: u64| {
+        let statement = StatementOutcome { tag_rows: Some(rows), digest: rows, ..StatementOutcome::default() };
+        Outcome { statements: vec![statement], ..Outcome::default() }
+    };
+    for (class, rows, ambiguous, divergences) in [
+        (StatementClass::Write, 1, 1, vec![]),
+        (StatementClass::Write, 2, 0, vec![DivergenceKind::RowCount]),
+        (StatementClass::Write, 0, 0, vec![DivergenceKind::RowCount]),
+        (StatementClass::Read, 2, 1, vec![]),
+    ] {
+        let compared = compare(&of(class), &changed(1), &changed(rows), false);
+        assert_eq!((compared.ambiguous, compared.divergences), (ambiguous, divergences), "{class:?} {rows}");
+    }
+}
+
 #[test]
 fn rows_that_a_plan_picked_may_be_others_but_as_many() {
     let production = outcome(&[(2, 77, None)]);

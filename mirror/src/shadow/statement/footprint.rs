@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::functions::ADVISORY_LOCKS;
+
 /// A transaction that touches more is known by its tables alone.
 const MOST_USES: usize = 256;
 
@@ -62,6 +64,14 @@ impl Footprint {
             (Self::Tables(mine), Self::Tables(theirs)) => mine.iter().any(|a| theirs.iter().any(|b| a.conflicts(b))),
             (Self::Anything, Self::Tables(tables)) | (Self::Tables(tables), Self::Anything) => !tables.is_empty(),
             (Self::Anything, Self::Anything) => true,
+        }
+    }
+
+    /// Whether a sequence may be drawn from. Rows that are picked by a value are there already.
+    pub fn may_draw(&self) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Tables(tables) => tables.iter().any(|t| t.writes && t.rows.is_none() && *t.table != *ADVISORY_LOCKS),
         }
     }
 
@@ -139,6 +149,21 @@ mod tests {
     fn valued(name: &str, key: Option<(&str, KeyValue)>, writes: bool) -> Footprint {
         let rows = key.map(|(column, value)| RowKey { column: column.into(), value });
         Footprint::Tables(vec![TableUse { table: name.into(), rows, writes }])
+    }
+
+    #[test]
+    fn what_adds_rows_may_draw_from_a_sequence() {
+        let of_one_row = table("t", Some(("id", 5)), true);
+        for (footprint, expected) in [
+            (table("t", None, true), true),
+            (Footprint::Anything, true),
+            (table("t", None, false), false),
+            (of_one_row, false),
+            (table(ADVISORY_LOCKS, None, true), false),
+            (Footprint::NOTHING, false),
+        ] {
+            assert_eq!(footprint.may_draw(), expected, "{footprint:?}");
+        }
     }
 
     #[test]

@@ -18,6 +18,21 @@ pub(super) fn changes_nothing(function: &str) -> bool {
     function == "set_config" || READONLY_FUNCTIONS.contains(function)
 }
 
+/// What is touched by whoever takes an advisory lock, beside tables: no table has this name.
+pub(super) const ADVISORY_LOCKS: &str = "advisory locks";
+
+/// Whether a function takes an advisory lock, or tries to, and does nothing else.
+pub(super) fn takes_advisory_lock(function: &str) -> bool {
+    ["pg_advisory_lock", "pg_advisory_xact_lock", "pg_try_advisory_"].iter().any(|begin| function.starts_with(begin))
+}
+
+/// Whether a function gives advisory locks back, or notifies, and does nothing else. Nothing that runs beside it decides
+/// what it does: who had to wait for a lock on production, and was answered a moment before the unlock was, is not waited
+/// for by that.
+pub(super) fn touches_nothing(function: &str) -> bool {
+    function.starts_with("pg_advisory_unlock") || function == "pg_notify"
+}
+
 /// Functions that PostgreSQL calls volatile although they change nothing.
 const VOLATILE_BUT_HARMLESS: [&str; 14] = [
     "random",
@@ -102,7 +117,8 @@ pub(super) const SERVER_IDENTITY: [&str; 4] =
     ["pg_terminate_backend", "pg_cancel_backend", "pg_export_snapshot", "pg_log_backend_memory_contexts"];
 
 /// Functions whose answers depend on the order in which rows come, which is the plan's to choose.
-pub(super) const ORDER_DEPENDENT: [&str; 14] = [
+/// Sums of fractions among them; those of `sum` and `avg` are mostly of whole numbers.
+pub(super) const ORDER_DEPENDENT: [&str; 31] = [
     "array_agg",
     "string_agg",
     "json_agg",
@@ -117,4 +133,21 @@ pub(super) const ORDER_DEPENDENT: [&str; 14] = [
     "last_value",
     "nth_value",
     "ntile",
+    "stddev",
+    "stddev_pop",
+    "stddev_samp",
+    "variance",
+    "var_pop",
+    "var_samp",
+    "corr",
+    "covar_pop",
+    "covar_samp",
+    "regr_avgx",
+    "regr_avgy",
+    "regr_intercept",
+    "regr_r2",
+    "regr_slope",
+    "regr_sxx",
+    "regr_sxy",
+    "regr_syy",
 ];

@@ -8,7 +8,10 @@ use understudy_crds::{condition::SkipReason, experiment::StatementClass};
 
 use super::{
     footprint::KeyValue,
-    functions::{ORDER_DEPENDENT, SERVER_IDENTITY, SIDE_EFFECTS, VOLATILE_ANSWERS, changes_nothing},
+    functions::{
+        ADVISORY_LOCKS, ORDER_DEPENDENT, SERVER_IDENTITY, SIDE_EFFECTS, VOLATILE_ANSWERS, changes_nothing,
+        takes_advisory_lock, touches_nothing,
+    },
     lexer::{self, Lexed},
     session,
     tree::{self, Found, ValueSource},
@@ -386,7 +389,8 @@ fn tables(node: &str, body: &Value, found: &Found, writes: bool, lexed: &Lexed<'
     if node == "TransactionStmt" {
         return TableTemplates::Tables(Vec::new());
     }
-    if !dml || calls_unknown(found) {
+    let mut unknown = found.functions.iter().filter(|function| !changes_nothing(function));
+    if !dml || unknown.any(|function| !takes_advisory_lock(function) && !touches_nothing(function)) {
         return TableTemplates::Anything;
     }
     let alone = found.mentions == 1 && matches!(node, "SelectStmt" | "UpdateStmt" | "DeleteStmt");
@@ -395,13 +399,12 @@ fn tables(node: &str, body: &Value, found: &Found, writes: bool, lexed: &Lexed<'
         Some((Arc::from(column), source))
     });
     // A change of one table inside a larger statement: any of its tables may be the one.
-    TableTemplates::Tables(
-        found
-            .tables
-            .iter()
-            .map(|table| TableTemplate { table: table.as_str().into(), key: key.clone(), writes })
-            .collect(),
-    )
+    let touched = |table: &str| TableTemplate { table: table.into(), key: key.clone(), writes };
+    let locks = found.functions.iter().any(|function| takes_advisory_lock(function));
+    let tables = found.tables.iter().map(String::as_str).map(touched);
+    // Who gets a lock first, and who does not, depends on the others that take one.
+    let locks = locks.then(|| TableTemplate { table: ADVISORY_LOCKS.into(), key: None, writes: true });
+    TableTemplates::Tables(tables.chain(locks).collect())
 }
 
 /// The same source, as it is found in each text of the template.

@@ -3,6 +3,9 @@
 
 use serde_json::{Map, Value};
 
+/// `ARRAY_SUBLINK` of the grammar's `SubLinkType`, as the parser's protocol buffers number it.
+const ARRAY_SUBLINK: i64 = 7;
+
 /// What occurs anywhere in a statement's tree.
 #[expect(clippy::struct_excessive_bools, reason = "independent observations about one tree")]
 #[derive(Debug, Default, Clone)]
@@ -113,6 +116,11 @@ fn walk(value: &Value, found: &mut Found, names: &mut Names) {
                     }
                     // Without ON there is one element, which is nothing.
                     "distinct_clause" => found.distinct_on |= field.pointer("/0/node").is_some_and(|on| !on.is_null()),
+                    // ARRAY(SELECT …) is an aggregate without its name, and a sample is drawn by chance.
+                    "SubLink" if field.get("sub_link_type").and_then(Value::as_i64) == Some(ARRAY_SUBLINK) => {
+                        found.functions.push("array_agg".to_owned());
+                    }
+                    "RangeTableSample" => found.functions.push("random".to_owned()),
                     "LockingClause" => found.locks = true,
                     "into_clause" if !field.is_null() => found.into = true,
                     "SqlvalueFunction" => found.clock = true,

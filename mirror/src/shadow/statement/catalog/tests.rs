@@ -8,7 +8,10 @@ use understudy_crds::{
 use super::*;
 use crate::shadow::{
     entry::Answer,
-    statement::template::{Kind, MOST_LITERALS, MOST_SKELETON_BYTES},
+    statement::{
+        functions::ADVISORY_LOCKS,
+        template::{Kind, MOST_LITERALS, MOST_SKELETON_BYTES, TableTemplate, TableTemplates},
+    },
 };
 
 fn one(sql: &str) -> (Analysed, Arc<Statement>) {
@@ -249,6 +252,24 @@ fn a_prepared_statement_is_known_by_its_name() {
 }
 
 #[test]
+fn advisory_locks_touch_one_another_and_no_table() {
+    let table = |name: &str| TableTemplate { table: name.into(), key: None, writes: true };
+    for (sql, touched) in [
+        ("select pg_advisory_lock(1)", vec![table(ADVISORY_LOCKS)]),
+        ("select pg_try_advisory_xact_lock($1)", vec![table(ADVISORY_LOCKS)]),
+        ("update t set a = 1 where pg_try_advisory_lock(a)", vec![table("t"), table(ADVISORY_LOCKS)]),
+        // Who waited for it on production is not waited for.
+        ("select pg_advisory_unlock(1)", vec![]),
+        ("select pg_advisory_unlock_all()", vec![]),
+        ("select pg_notify('a', 'b')", vec![]),
+        ("insert into t select pg_notify('a', b) from u", vec![table("t"), table("u")]),
+    ] {
+        assert_eq!(one(sql).1.tables, TableTemplates::Tables(touched), "{sql}");
+    }
+    assert_eq!(one("select pg_advisory_unlock(1), my_function()").1.tables, TableTemplates::Anything);
+}
+
+#[test]
 fn what_two_servers_need_not_answer_alike_is_known() {
     use Answer::{Called, Definite, Picked, Volatile};
     for (sql, answer) in [
@@ -264,6 +285,10 @@ fn what_two_servers_need_not_answer_alike_is_known() {
         ("select a from t union all select a from u limit 3", Picked),
         ("select distinct on (a) a, b from t", Picked),
         ("select array_agg(a) from t", Picked),
+        ("select a, array(select b from u where u.a = t.a) from t", Picked),
+        ("select stddev(a) from t", Picked),
+        ("select sum(a) from t", Definite),
+        ("select a from t tablesample system (10)", Volatile),
         ("select a, row_number() over (order by b) from t", Picked),
         ("fetch 3 from c", Volatile),
         ("select my_function(a) from t", Called),
