@@ -15,7 +15,7 @@ use std::{
 
 use tokio::sync::watch;
 use understudy_crds::{
-    condition::ArmRole,
+    condition::{ArmRole, ArmState, DivergenceKind},
     status::{ProductionStatus, ShadowExperimentStatus},
 };
 
@@ -203,7 +203,7 @@ impl Mirror {
     pub fn remove_arm(&self, name: &str) {
         if let Some(arm) = self.arm(name) {
             arm.stop.store(true, Ordering::Relaxed);
-            arm.set_state(understudy_crds::condition::ArmState::Removed);
+            arm.set_state(ArmState::Removed);
         }
     }
 
@@ -331,4 +331,19 @@ fn renew(production: &Production) {
 pub struct ArmsToStart {
     arms: Vec<Arc<ArmShared>>,
     seeds: Vec<SessionSeed>,
+}
+
+impl ArmsToStart {
+    /// Transactions that are carried over and may have drawn from sequences before the cut. Played from their beginning they
+    /// draw once more, and what they add gets other numbers than on production, as does everything behind it.
+    pub fn may_have_drawn(&self) -> usize {
+        self.seeds.iter().filter(|seed| seed.may_have_drawn()).count()
+    }
+
+    /// So many transactions are taken for ones that the arms do not do as production did.
+    pub fn diverge_by(&self, transactions: usize) {
+        for arm in &self.arms {
+            arm.count(|c| *c.divergence.entry(DivergenceKind::TransactionState).or_default() += transactions as u64);
+        }
+    }
 }

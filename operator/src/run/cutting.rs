@@ -30,6 +30,11 @@ use crate::{
 const CUT_LIMIT: Duration = Duration::from_secs(120);
 /// Between two attempts: production catches its breath.
 const PAUSE_BETWEEN: Duration = Duration::from_millis(250);
+/// So often a cut that holds is given up for another with no open transaction that may have drawn from a sequence; each
+/// attempt is a pause of production's.
+const MOST_FOR_SEQUENCES: u32 = 5;
+/// Between two of those: such transactions take longer than a pause.
+const PAUSE_FOR_SEQUENCES: Duration = Duration::from_secs(1);
 /// Between a backend's appearance on the worker and the mirror's knowing of it lies less than this.
 const LOGIN: Duration = Duration::from_millis(200);
 
@@ -43,6 +48,8 @@ pub struct CutMade {
     pub status: CutStatus,
     /// What was under way.
     pub in_flight: Vec<InFlight>,
+    /// Transactions carried over that may have drawn from sequences.
+    pub drawn: usize,
     fates: BTreeMap<i32, Fate>,
 }
 
@@ -98,7 +105,7 @@ async fn attempts<P: Platform>(
     max_pause: Duration,
 ) -> Result<CutMade, UserError> {
     let until = Instant::now() + CUT_LIMIT;
-    let (mut attempts, mut last) = (0, String::new());
+    let (mut attempts, mut for_sequences, mut last) = (0, 0, String::new());
     while Instant::now() < until {
         attempts += 1;
         // Anew for each attempt: what ended before the one that failed need not be kept.
@@ -106,13 +113,24 @@ async fn attempts<P: Platform>(
         match attempt(platform, mirror, max_pause).await? {
             Ok((probe, cut, fates)) => {
                 let to_start = mirror.arms_at(&cut, arms).map_err(gone)?;
+                let drawn = if probe.sequences.is_empty() { 0 } else { to_start.may_have_drawn() };
+                if drawn > 0 && for_sequences < MOST_FOR_SEQUENCES {
+                    for_sequences += 1;
+                    last = format!("{drawn} open transactions may have drawn from sequences");
+                    for (name, _) in arms {
+                        mirror.forget_arm(name);
+                    }
+                    sleep(PAUSE_FOR_SEQUENCES).await;
+                    continue;
+                }
+                to_start.diverge_by(drawn);
                 let status = CutStatus {
                     lsn: probe.lsn.to_string(),
                     pause_ms: (cut.pause.as_secs_f64() * 1e4).round() / 10.0,
                     attempts,
                     carried_over: i32::try_from(cut.carried_over).unwrap_or(i32::MAX),
                 };
-                return Ok(CutMade { to_start, probe, status, in_flight: cut.in_flight, fates });
+                return Ok(CutMade { to_start, probe, status, in_flight: cut.in_flight, drawn, fates });
             }
             Err(why) => last = why,
         }

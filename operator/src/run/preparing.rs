@@ -89,6 +89,15 @@ impl<P: Platform> Run<'_, P> {
         let message = format!("at {}: production paused {} ms, {carried}", status.lsn, status.pause_ms);
         step.done(&message);
         self.state.event("cut", &message);
+        if made.drawn > 0 {
+            let note = format!(
+                "{} of them may have drawn from sequences: rows that they add may have other numbers on the clones, which is \
+                 counted as divergence",
+                made.drawn
+            );
+            self.options.screen.note(&note);
+            self.state.event("cut", &note);
+        }
         if !direct.is_empty() {
             let note = format!(
                 "{} direct sessions on the worker bypass the mirror; their writes are watched for",

@@ -72,6 +72,49 @@ async fn what_a_session_holds_is_made_again_on_the_arms() {
     running.ended_within(LIMIT).await.expect_code(0);
 }
 
+/// Played from its beginning, a transaction draws from its sequences once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_has_drawn_from_a_sequence_is_waited_for_and_counted_where_it_does_not_end() {
+    const ROWS: [Rows; 1] = [("numbered", "t::text")];
+    let _turn = take_turn().await;
+    let worker = Cluster::start().await;
+    let direct = worker.connect().await;
+    direct.batch_execute("CREATE TABLE numbered (i serial, what text)").await.expect("a table");
+    for ends in [true, false] {
+        let desk = Desk::new();
+        let out = desk.out("drawn");
+        let mut running = run(&desk.write("drawn.yaml", &manifest("drawn", worker.port(), SPEC)), &out, &[]);
+        let session = connect(running.mirror().await).await.expect("a session");
+        session.batch_execute("BEGIN; INSERT INTO numbered (what) VALUES ('before')").await.expect("a row");
+        expect_no_arms_yet(&mut running).await;
+        if ends {
+            let probed = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_current_wal_insert_lsn%'
+                                                                      OR query LIKE '%FROM pg_sequences%'";
+            wait_until("the cut is being made", || async {
+                direct.query_one(probed, &[]).await.is_ok_and(|row| row.get::<_, i64>(0) > 0)
+            })
+            .await;
+            session.batch_execute("COMMIT").await.expect("committed");
+        }
+        let status = running.status_until("observing", LIMIT, |s| s.phase == Phase::Observing).await;
+        for arm in &status.arms {
+            let diverged: i64 = arm.divergence.values().sum();
+            assert_eq!(diverged, i64::from(!ends), "{arm:#?}");
+        }
+        if ends {
+            session.batch_execute("INSERT INTO numbered (what) VALUES ('behind')").await.expect("another row");
+            let wanted = digests(&direct, &ROWS).await;
+            for arm in &status.arms {
+                let looker = tables::connect(arm.endpoint.as_deref().expect("its endpoint")).await;
+                wait_until("the arm has the same numbers", || async { digests(&looker, &ROWS).await == wanted }).await;
+            }
+        }
+        drop(session);
+        understudy_once(["halt", "--out", out.to_str().expect("a path")]).await.expect_code(0);
+        running.ended_within(LIMIT).await.expect_code(0);
+    }
+}
+
 /// What some drivers do that the one used elsewhere here does not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_drivers_send_in_parts_is_whole_on_the_arms() {

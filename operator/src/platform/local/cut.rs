@@ -7,7 +7,7 @@
 //! ```text
 //!  backend of an exchange in flight         before L → after L                 decision
 //!  ───────────────────────────────────────  ─────────────────────────────────  ──────────────
-//!  same transaction, no number              none → none                        not committed
+//!  same transaction, no number, a snapshot  none → none                        not committed
 //!  same transaction, with a number          any                                ask the clone
 //!  finishes or makes a prepared transaction any                                retry
 //!  began its transaction inside a statement any (CALL with COMMIT)             retry
@@ -34,6 +34,9 @@ pub struct Activity {
     pub query_start_us: Option<i64>,
     /// When its state last changed.
     pub state_change_us: Option<i64>,
+    /// It holds a snapshot, or waits for a lock: it is in the middle of something. Whoever has committed holds none, and may
+    /// still be at removing files, with a transaction that seems to be open.
+    pub runs: bool,
     /// Whether its statement names a prepared transaction (`COMMIT PREPARED`): it commits under
     /// another number than its own.
     pub prepared: bool,
@@ -138,6 +141,9 @@ fn fate(before: &Activity, after: &Activity) -> Result<Fate, RetryReason> {
     if [before, after].iter().any(|a| a.query_start_us.is_some_and(|query| began > query)) {
         return Err(RetryReason::CommitsInside(pid));
     }
+    if [before, after].iter().any(|a| a.xid.is_none() && !a.runs) {
+        return Err(RetryReason::BetweenTransactions(pid));
+    }
     Ok(after.xid.map_or(Fate::NotCommitted, Fate::Ask))
 }
 
@@ -166,6 +172,7 @@ mod tests {
             xact_start_us: Some(100),
             query_start_us: Some(150),
             state_change_us: Some(150),
+            runs: true,
             prepared: false,
         }
     }
@@ -186,7 +193,10 @@ mod tests {
         let call = Activity { xact_start_us: Some(160), ..busy(None) };
         let prepared = Activity { prepared: true, ..busy(None) };
         let autocommit = Activity { xact_start_us: Some(150), ..busy(Some(5)) };
-        let cases: [Case; 14] = [
+        let done = Activity { runs: false, ..busy(None) };
+        let cases: [Case; 16] = [
+            ("removes files", vec![done.clone()], vec![done.clone()], false, retry(BetweenTransactions(7))),
+            ("has committed before", vec![busy(None)], vec![done], false, retry(BetweenTransactions(7))),
             ("reads on", vec![busy(None)], vec![busy(None)], false, holds(Fate::NotCommitted)),
             ("writes on", vec![busy(Some(5))], vec![busy(Some(5))], false, holds(Fate::Ask(5))),
             ("begins to write", vec![busy(None)], vec![busy(Some(5))], false, holds(Fate::Ask(5))),

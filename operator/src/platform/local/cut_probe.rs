@@ -23,6 +23,7 @@ const ACTIVITY: &str = "SELECT pid, backend_xid::text,
        (extract(epoch FROM query_start) * 1000000)::bigint,
        (extract(epoch FROM state_change) * 1000000)::bigint,
        coalesce(query ~* '\\mprepare(d\\M|\\s+transaction)', false),
+       backend_xmin IS NOT NULL OR wait_event_type IS NOT DISTINCT FROM 'Lock',
        pg_snapshot_xmax(pg_current_snapshot())::text
   FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
 const POSITION: &str = "SELECT pg_current_wal_insert_lsn()::text";
@@ -127,7 +128,7 @@ impl CutProber {
 
 fn activity(row: &Row) -> Result<Activity, tokio_postgres::Error> {
     let low: Option<String> = row.try_get(1)?;
-    let next: String = row.try_get(6)?;
+    let next: String = row.try_get(7)?;
     let next = next.parse().unwrap_or(0);
     Ok(Activity {
         pid: row.try_get(0)?,
@@ -136,6 +137,7 @@ fn activity(row: &Row) -> Result<Activity, tokio_postgres::Error> {
         query_start_us: row.try_get(3)?,
         state_change_us: row.try_get(4)?,
         prepared: row.try_get(5)?,
+        runs: row.try_get(6)?,
     })
 }
 
