@@ -28,6 +28,7 @@
 //! did on production, one that may hold its lock is released, and that is counted as divergence.
 
 use std::{
+    borrow::Cow,
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
     ops::Bound::{Excluded, Included},
@@ -327,10 +328,15 @@ impl Order {
     fn waits_for<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = &'a Arc<Entry>> {
         let began = (entry.exchange.begun_ns, 0);
         let finished = if entry.writes { (self.finished_ns(entry), entry.id) } else { began };
+        // What failed may have failed for rows that another had added. In a transaction rows are added one after the other,
+        // so that sequences are drawn from in the order of the answers; where the answer comes behind a COMMIT, it tells
+        // nothing of that order, and arms would commit one by one what production did together.
+        let strictly = entry.writes && (in_block(entry) || entry.outcome().is_some_and(|o| o.error().is_some()));
+        let touches = if strictly { Cow::Owned(entry.touches.strictly()) } else { Cow::Borrowed(&entry.touches) };
         let before = self.unfinished_writes.range(..began);
         // Nothing ends before it begins, whatever the clocks say.
         let beside = self.unfinished_writes.range((Included(began), Excluded(finished.max(began))));
-        let beside = beside.filter(|(_, other)| other.touches.conflicts(&entry.touches));
+        let beside = beside.filter(move |(_, other)| other.touches.conflicts(&touches));
         before.chain(beside).map(|(_, other)| other).filter(|other| !self.is_locked_out(other))
     }
 }

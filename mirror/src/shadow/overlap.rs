@@ -1,5 +1,6 @@
 //! Which reads overlapped, on production, something that changed what they read. Both answers to such
-//! a read are right, so its rows are not compared. Pure.
+//! a read are right, so its rows are not compared. So with rows that were added to one table at once, and the numbers that
+//! they got. Pure.
 
 use std::{
     collections::BTreeMap,
@@ -64,11 +65,16 @@ impl Overlaps {
         // What a write sees, the order decides; a read that may be a write sees what was there when it began. Two of these
         // are not held against each other: most are none, and nothing would ever be compared.
         let calls = is_call(entry);
-        if entry.writes && !calls {
+        let writes = entry.writes && !calls;
+        if writes && !entry.touches.adds_beside(&entry.touches) {
             return;
         }
+        // Of what changes something, only the numbers that its rows get are nobody's to decide.
+        let touches = |publishes: &Footprint| {
+            if writes { publishes.adds_beside(&entry.touches) } else { publishes.conflicts(&entry.touches) }
+        };
         let overlaps = |of: SessionId, since_ns: u64, is_call: bool, publishes: &Footprint| {
-            of != session && since_ns <= ended_ns && !(calls && is_call) && publishes.conflicts(&entry.touches)
+            of != session && since_ns <= ended_ns && !(calls && is_call) && touches(publishes)
         };
         let runs = |c: &Arc<Entry>| overlaps(c.exchange.session, c.exchange.begun_ns, is_call(c), &c.publishes);
         let overlapped = begun_ns < self.forgotten_ns

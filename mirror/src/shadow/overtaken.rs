@@ -98,11 +98,12 @@ mod tests {
     use super::*;
     use crate::{
         capture::exchange::{Exchange, Outcome},
-        shadow::statement::footprint::TableUse,
+        shadow::statement::footprint::{Access, TableUse},
     };
 
     fn entry(session: u64, begun_ns: u64, ended_ns: Option<u64>, table: &str, writes: bool) -> Entry {
-        let touches = Footprint::Tables(vec![TableUse { table: table.into(), rows: None, writes }]);
+        let access = if writes { Access::Write } else { Access::Read };
+        let touches = Footprint::Tables(vec![TableUse { table: table.into(), rows: None, access }]);
         let outcome = OnceLock::new();
         if let Some(ended_ns) = ended_ns {
             outcome.set(Outcome { ended_ns, ..Outcome::default() }).unwrap();

@@ -11,7 +11,7 @@ use crate::{
     capture::exchange::{Exchange, Outcome, StatementOutcome},
     shadow::{
         entry::Budget,
-        statement::footprint::{Footprint, KeyValue, RowKey, TableUse},
+        statement::footprint::{Access, Footprint, KeyValue, RowKey, TableUse},
     },
     wire::backend::TransactionStatus,
 };
@@ -39,7 +39,7 @@ fn unended(id: u64, session: u64, begun_ns: u64, row: Option<i64>) -> Entry {
         Footprint::Tables(vec![TableUse {
             table: "t".into(),
             rows: Some(RowKey { column: "id".into(), value: KeyValue::Whole(value) }),
-            writes: true,
+            access: Access::Write,
         }])
     });
     Entry {

@@ -11,12 +11,13 @@ use crate::{
     measure::interval::Fingerprint,
     shadow::{
         entry::{Budget, PlannedStatement},
-        statement::footprint::TableUse,
+        statement::footprint::{Access, TableUse},
     },
 };
 
 fn on(table: &str, writes: bool) -> Footprint {
-    Footprint::Tables(vec![TableUse { table: table.into(), rows: None, writes }])
+    let access = if writes { Access::Write } else { Access::Read };
+    Footprint::Tables(vec![TableUse { table: table.into(), rows: None, access }])
 }
 
 fn entry(id: u64, session: u64, begun_ns: u64, table: &str, writes: bool) -> Arc<Entry> {
@@ -45,6 +46,36 @@ fn entry(id: u64, session: u64, begun_ns: u64, table: &str, writes: bool) -> Arc
 fn end(overlaps: &mut Overlaps, entry: &Arc<Entry>, ended_ns: u64) {
     entry.exchange.outcome.set(Outcome { ended_ns, ..Outcome::default() }).unwrap();
     overlaps.ended(entry);
+}
+
+/// As `INSERT … VALUES`, outside a transaction.
+fn adding(id: u64, session: u64, begun_ns: u64, table: &str) -> Arc<Entry> {
+    let touches = Footprint::Tables(vec![TableUse { table: table.into(), rows: None, access: Access::Insert }]);
+    let entry = Arc::into_inner(entry(id, session, begun_ns, table, true)).unwrap();
+    Arc::new(Entry { publishes: touches.clone(), touches, ..entry })
+}
+
+#[test]
+fn which_of_two_that_add_rows_at_once_is_first_is_chance() {
+    for (other, expected) in [
+        (adding(2, 2, 150, "t"), true),
+        (adding(2, 2, 150, "u"), false),
+        (adding(2, 1, 150, "t"), false),
+        (entry(2, 2, 150, "t", true), false),
+    ] {
+        let (mut overlaps, first) = (Overlaps::default(), adding(1, 1, 100, "t"));
+        overlaps.begun(&first);
+        overlaps.begun(&other);
+        end(&mut overlaps, &other, 160);
+        end(&mut overlaps, &first, 200);
+        assert_eq!(first.overlapped.load(Ordering::Relaxed), expected, "{other:?}");
+    }
+    let (mut overlaps, first, behind) = (Overlaps::default(), adding(1, 1, 100, "t"), adding(2, 2, 250, "t"));
+    overlaps.begun(&first);
+    end(&mut overlaps, &first, 200);
+    overlaps.begun(&behind);
+    end(&mut overlaps, &behind, 300);
+    assert!(![first, behind].iter().any(|entry| entry.overlapped.load(Ordering::Relaxed)), "one after the other");
 }
 
 #[test]

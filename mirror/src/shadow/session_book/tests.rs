@@ -147,7 +147,7 @@ fn classes(entry: &Entry) -> Vec<StatementClass> {
 
 fn writes_row(footprint: &Footprint, value: i64) -> bool {
     let Footprint::Tables(tables) = footprint else { return false };
-    tables.iter().any(|t| t.writes && t.rows.as_ref().is_some_and(|row| row.value == KeyValue::Whole(value)))
+    tables.iter().any(|t| t.access.changes() && t.rows.as_ref().is_some_and(|row| row.value == KeyValue::Whole(value)))
 }
 
 #[test]

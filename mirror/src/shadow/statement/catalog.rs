@@ -82,11 +82,11 @@ pub fn footprint(statement: &Statement, literals: &[Option<KeyValue>], values: O
 }
 
 fn table_use(template: &TableTemplate, literals: &[Option<KeyValue>], values: Option<&[u8]>) -> TableUse {
-    let TableTemplate { table, key, writes } = template;
+    let TableTemplate { table, key, access } = template;
     let rows = key.as_ref().and_then(|(column, source)| {
         Some(RowKey { column: Arc::clone(column), value: given(*source, literals, values)? })
     });
-    TableUse { table: Arc::clone(table), rows, writes: *writes }
+    TableUse { table: Arc::clone(table), rows, access: *access }
 }
 
 /// The variable that one execution of a statement sets, where it sets one that can be told from others.
@@ -116,6 +116,12 @@ fn parameter(values: &[u8], index: usize) -> Option<KeyValue> {
     if bytes.iter().all(|b| *b >= 0x20) {
         return looks(bytes);
     }
+    if let Ok(bytes) = bytes.try_into().map(u128::from_be_bytes)
+        && is_uuid(bytes)
+        && str::from_utf8(&bytes.to_be_bytes()).is_err()
+    {
+        return Some(KeyValue::Uuid(bytes));
+    }
     let int2 = || bytes.try_into().ok().map(i16::from_be_bytes).map(i64::from);
     let int4 = || bytes.try_into().ok().map(i32::from_be_bytes).map(i64::from);
     let whole = int2().or_else(int4).or_else(|| bytes.try_into().ok().map(i64::from_be_bytes));
@@ -125,9 +131,34 @@ fn parameter(values: &[u8], index: usize) -> Option<KeyValue> {
 /// A value as text, in quotes or not.
 fn key_value(text: &[u8]) -> Option<KeyValue> {
     let text = text.strip_prefix(b"'").and_then(|t| t.strip_suffix(b"'")).unwrap_or(text);
+    if let Some(uuid) = uuid(text) {
+        return Some(KeyValue::Uuid(uuid));
+    }
     let digits = text.iter().all(u8::is_ascii_digit).then_some(text);
     let whole = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
     whole.map(KeyValue::Whole).or_else(|| looks(text))
+}
+
+/// A UUID as nearly everybody writes it. Two that are different are so as texts too.
+fn uuid(text: &[u8]) -> Option<u128> {
+    let text: &[u8; 36] = text.try_into().ok()?;
+    let hyphens = [8, 13, 18, 23];
+    let mut value = 0;
+    for (at, byte) in text.iter().enumerate() {
+        if hyphens.contains(&at) {
+            (*byte == b'-').then_some(())?;
+        } else {
+            value = value << 4 | u128::from(char::from(*byte).to_digit(16)?);
+        }
+    }
+    Some(value)
+}
+
+/// Whether sixteen bytes have the marks of a UUID (RFC 9562, 4.1 and 4.2). A number in binary, of which there are several
+/// that are equal, has a zero where the version is.
+fn is_uuid(value: u128) -> bool {
+    let (version, variant) = (value >> 76 & 0xf, value >> 62 & 0b11);
+    (1..=8).contains(&version) && variant == 0b10
 }
 
 fn looks(value: &[u8]) -> Option<KeyValue> {

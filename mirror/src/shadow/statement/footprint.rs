@@ -26,8 +26,30 @@ pub struct TableUse {
     pub table: Arc<str>,
     /// The rows, where they are picked by equality; else any.
     pub rows: Option<RowKey>,
-    /// It may change or lock these rows; else it reads them.
-    pub writes: bool,
+    /// What it does with them.
+    pub access: Access,
+}
+
+/// What a statement does with rows of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Access {
+    /// It reads them.
+    Read,
+    /// It may change or lock them.
+    Write,
+    /// It adds rows, and looks at none: two that succeed may come in any order.
+    Insert,
+}
+
+impl Access {
+    /// Whether it changes what others see.
+    pub fn changes(self) -> bool {
+        self != Self::Read
+    }
+
+    fn and(self, other: Self) -> Self {
+        if self == other { self } else { Self::Write }
+    }
 }
 
 /// Rows picked by `column = value`.
@@ -44,13 +66,19 @@ pub struct RowKey {
 pub enum KeyValue {
     /// A whole number: equal exactly when it looks equal.
     Whole(i64),
+    /// A UUID, likewise.
+    Uuid(u128),
     /// A digest of how it looks: what looks equal is equal, and what does not may be as well (`A` and `a`, `1.0` and `1`).
     Looks(u64),
 }
 
 impl KeyValue {
     fn is_certainly_not(self, other: Self) -> bool {
-        matches!((self, other), (Self::Whole(a), Self::Whole(b)) if a != b)
+        match (self, other) {
+            (Self::Whole(a), Self::Whole(b)) => a != b,
+            (Self::Uuid(a), Self::Uuid(b)) => a != b,
+            _ => false,
+        }
     }
 }
 
@@ -71,7 +99,9 @@ impl Footprint {
     pub fn may_draw(&self) -> bool {
         match self {
             Self::Anything => true,
-            Self::Tables(tables) => tables.iter().any(|t| t.writes && t.rows.is_none() && *t.table != *ADVISORY_LOCKS),
+            Self::Tables(tables) => {
+                tables.iter().any(|t| t.access.changes() && t.rows.is_none() && *t.table != *ADVISORY_LOCKS)
+            }
         }
     }
 
@@ -79,8 +109,18 @@ impl Footprint {
     /// Two tables of one name in two schemas are taken for one here as well.
     pub fn locks_a_row_of(&self, other: &Self) -> bool {
         let (Self::Tables(mine), Self::Tables(theirs)) = (self, other) else { return false };
-        let both = |a: &TableUse, b: &TableUse| a.table == b.table && a.writes && b.writes && a.rows == b.rows;
+        let both = |a: &TableUse, b: &TableUse| {
+            a.table == b.table && a.access.changes() && b.access.changes() && a.rows == b.rows
+        };
         mine.iter().any(|a| a.rows.is_some() && theirs.iter().any(|b| both(a, b)))
+    }
+
+    /// Whether both add rows to one table: which of the two draws from its sequence first is chance.
+    pub fn adds_beside(&self, other: &Self) -> bool {
+        let (Self::Tables(mine), Self::Tables(theirs)) = (self, other) else { return false };
+        let adds =
+            |tables: &[TableUse], to: &Arc<str>| tables.iter().any(|t| t.access == Access::Insert && t.table == *to);
+        mine.iter().any(|t| t.access == Access::Insert && adds(theirs, &t.table))
     }
 
     /// Takes in what another statement touches.
@@ -100,12 +140,25 @@ impl Footprint {
         }
     }
 
+    /// The same, with no rows that are merely added: where it matters who was first to add some.
+    #[must_use]
+    pub fn strictly(&self) -> Self {
+        let strictly = |t: &TableUse| match t.access {
+            Access::Insert => TableUse { access: Access::Write, ..t.clone() },
+            Access::Read | Access::Write => t.clone(),
+        };
+        match self {
+            Self::Anything => Self::Anything,
+            Self::Tables(tables) => Self::Tables(tables.iter().map(strictly).collect()),
+        }
+    }
+
     /// The part that writes.
     #[must_use]
     pub fn writes(&self) -> Self {
         match self {
             Self::Anything => Self::Anything,
-            Self::Tables(tables) => Self::Tables(tables.iter().filter(|t| t.writes).cloned().collect()),
+            Self::Tables(tables) => Self::Tables(tables.iter().filter(|t| t.access.changes()).cloned().collect()),
         }
     }
 }
@@ -115,7 +168,7 @@ fn whole_tables(uses: &[TableUse]) -> Vec<TableUse> {
     let mut whole: Vec<TableUse> = Vec::new();
     for one in uses {
         match whole.iter_mut().find(|have| have.table == one.table) {
-            Some(have) => have.writes |= one.writes,
+            Some(have) => have.access = have.access.and(one.access),
             None => whole.push(TableUse { rows: None, ..one.clone() }),
         }
     }
@@ -124,11 +177,12 @@ fn whole_tables(uses: &[TableUse]) -> Vec<TableUse> {
 
 impl TableUse {
     fn covers(&self, other: &Self) -> bool {
-        self.table == other.table && (self.writes || !other.writes) && (self.rows.is_none() || self.rows == other.rows)
+        let access = self.access == Access::Write || self.access == other.access;
+        self.table == other.table && access && (self.rows.is_none() || self.rows == other.rows)
     }
 
     fn conflicts(&self, other: &Self) -> bool {
-        if self.table != other.table || !(self.writes || other.writes) {
+        if self.table != other.table || self.access == other.access && self.access != Access::Write {
             return false;
         }
         match (&self.rows, &other.rows) {
@@ -148,7 +202,34 @@ mod tests {
 
     fn valued(name: &str, key: Option<(&str, KeyValue)>, writes: bool) -> Footprint {
         let rows = key.map(|(column, value)| RowKey { column: column.into(), value });
-        Footprint::Tables(vec![TableUse { table: name.into(), rows, writes }])
+        let access = if writes { Access::Write } else { Access::Read };
+        Footprint::Tables(vec![TableUse { table: name.into(), rows, access }])
+    }
+
+    #[test]
+    fn rows_that_are_added_are_apart_from_others_that_are_and_from_nothing_else() {
+        let inserts = Footprint::Tables(vec![TableUse { table: "t".into(), rows: None, access: Access::Insert }]);
+        assert!(!inserts.conflicts(&inserts) && inserts.may_draw() && inserts.adds_beside(&inserts));
+        assert!(!inserts.adds_beside(&table("t", None, true)) && !Footprint::Anything.adds_beside(&inserts));
+        assert!(inserts.strictly().conflicts(&inserts) && inserts.conflicts(&inserts.strictly()));
+        for writes in [true, false] {
+            for key in [None, Some(("id", 5))] {
+                assert!(inserts.conflicts(&table("t", key, writes)) && table("t", key, writes).conflicts(&inserts));
+            }
+        }
+        assert!(inserts.conflicts(&Footprint::Anything) && !inserts.conflicts(&table("u", None, true)));
+        assert_eq!(inserts.writes(), inserts);
+        // A transaction that reads as well does both.
+        let mut both = inserts.clone();
+        both.merge(&table("t", None, false));
+        assert!(both.conflicts(&inserts));
+    }
+
+    #[test]
+    fn uuids_that_look_different_are() {
+        let uuid = |value| valued("t", Some(("id", KeyValue::Uuid(value))), true);
+        assert!(uuid(1).conflicts(&uuid(1)) && uuid(1).locks_a_row_of(&uuid(1)));
+        assert!(!uuid(1).conflicts(&uuid(2)) && uuid(1).conflicts(&table("t", Some(("id", 1)), true)));
     }
 
     #[test]

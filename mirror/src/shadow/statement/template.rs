@@ -7,6 +7,7 @@ use serde_json::Value;
 use understudy_crds::{condition::SkipReason, experiment::StatementClass};
 
 use super::{
+    footprint::Access,
     footprint::KeyValue,
     functions::{
         ADVISORY_LOCKS, ORDER_DEPENDENT, SERVER_IDENTITY, SIDE_EFFECTS, VOLATILE_ANSWERS, changes_nothing,
@@ -128,8 +129,8 @@ pub struct TableTemplate {
     /// Column and where its value comes from, if rows are picked by equality. Constants are given as
     /// the index of the literal in the text.
     pub key: Option<(Arc<str>, KeySource)>,
-    /// It is written.
-    pub writes: bool,
+    /// What is done with its rows.
+    pub access: Access,
 }
 
 /// Where a key's value comes from.
@@ -367,6 +368,9 @@ fn verb(node: &str, body: &Value, found: &Found, query_writes: bool) -> (Stateme
         "VariableShowStmt" | "ClosePortalStmt" | "NotifyStmt" | "CheckPointStmt" | "ConstraintsSetStmt" => {
             (Utility, Kind::Plain, false)
         }
+        // VACUUM and ANALYZE change no data. As writes they would begin on an arm when production is done with them, and
+        // all that comes behind would wait for them.
+        "VacuumStmt" => (Utility, Kind::Plain, false),
         _ if found.temporary => (Utility, Kind::SessionBound, true),
         _ => (Utility, Kind::Plain, true),
     }
@@ -399,12 +403,26 @@ fn tables(node: &str, body: &Value, found: &Found, writes: bool, lexed: &Lexed<'
         Some((Arc::from(column), source))
     });
     // A change of one table inside a larger statement: any of its tables may be the one.
-    let touched = |table: &str| TableTemplate { table: table.into(), key: key.clone(), writes };
+    let access = match (writes, found.mentions) {
+        (false, _) => Access::Read,
+        (true, 1) if adds_rows(node, body) => Access::Insert,
+        (true, _) => Access::Write,
+    };
+    let touched = |table: &str| TableTemplate { table: table.into(), key: key.clone(), access };
     let locks = found.functions.iter().any(|function| takes_advisory_lock(function));
     let tables = found.tables.iter().map(String::as_str).map(touched);
     // Who gets a lock first, and who does not, depends on the others that take one.
-    let locks = locks.then(|| TableTemplate { table: ADVISORY_LOCKS.into(), key: None, writes: true });
+    let locks = locks.then(|| TableTemplate { table: ADVISORY_LOCKS.into(), key: None, access: Access::Write });
     TableTemplates::Tables(tables.chain(locks).collect())
+}
+
+/// Whether it adds rows to its table and looks at none that are there.
+fn adds_rows(node: &str, body: &Value) -> bool {
+    match node {
+        "InsertStmt" => body.get("on_conflict_clause").is_none_or(Value::is_null),
+        "CopyStmt" => body.get("is_from").and_then(Value::as_bool) == Some(true),
+        _ => false,
+    }
 }
 
 /// The same source, as it is found in each text of the template.

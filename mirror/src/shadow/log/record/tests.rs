@@ -8,14 +8,14 @@ use crate::{
     measure::interval::Fingerprint,
     shadow::{
         entry::Answer,
-        statement::footprint::{KeyValue, RowKey, TableUse},
+        statement::footprint::{Access, KeyValue, RowKey, TableUse},
     },
     wire::backend::TransactionStatus,
 };
 
 fn begun() -> Begun {
     let rows = Some(RowKey { column: "id".into(), value: KeyValue::Whole(-7) });
-    let touches = Footprint::Tables(vec![TableUse { table: "t".into(), rows, writes: true }]);
+    let touches = Footprint::Tables(vec![TableUse { table: "t".into(), rows, access: Access::Write }]);
     Begun {
         id: 300,
         session: 2,

@@ -132,7 +132,8 @@ fn production(sessions: &[Vec<Work>]) -> Vec<Seen> {
 }
 
 fn touched(step: Step) -> Footprint {
-    let one = |table: &str, rows| Footprint::Tables(vec![TableUse { table: table.into(), rows, writes: true }]);
+    let one =
+        |table: &str, rows| Footprint::Tables(vec![TableUse { table: table.into(), rows, access: Access::Write }]);
     match step {
         Step::Update(row) => {
             let value = KeyValue::Whole(i64::try_from(row).unwrap());

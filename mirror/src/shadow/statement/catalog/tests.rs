@@ -9,6 +9,7 @@ use super::*;
 use crate::shadow::{
     entry::Answer,
     statement::{
+        footprint::Access,
         functions::ADVISORY_LOCKS,
         template::{Kind, MOST_LITERALS, MOST_SKELETON_BYTES, TableTemplate, TableTemplates},
     },
@@ -126,6 +127,7 @@ fn what_stays_in_the_session_is_known() {
         ("create type pg_temp.c as (a int)", "bound", true),
         ("create table t (a int)", "plain", true),
         ("comment on table t is 'pg_temp'", "plain", true),
+        ("vacuum analyze t", "plain", false),
     ] {
         let (_, statement) = one(sql);
         let is = match statement.kind {
@@ -152,6 +154,7 @@ fn rows_picked_by_equality_are_known_by_their_value() {
                 .iter()
                 .map(|t| match &t.rows {
                     Some(RowKey { column, value: KeyValue::Whole(value) }) => format!("{}.{column}={value}", t.table),
+                    Some(RowKey { column, value: KeyValue::Uuid(value) }) => format!("{}.{column}={value:x}", t.table),
                     Some(RowKey { column, value: KeyValue::Looks(_) }) => format!("{}.{column}=…", t.table),
                     None => t.table.to_string(),
                 })
@@ -167,6 +170,20 @@ fn rows_picked_by_equality_are_known_by_their_value() {
     assert_eq!(rows("delete from t where id = $1", Some(&seven)), "t.id=7");
     assert_eq!(rows("delete from t where id = $1", Some(&binary_seven)), "t.id=7");
     assert_eq!(rows("delete from t where id = $1", Some(&null)), "t");
+    let uuid = "0189c7a5-7b0b-7cc3-98c4-dc0c0c07398f";
+    let packed = uuid.replace('-', "").trim_start_matches('0').to_owned();
+    assert_eq!(rows(&format!("delete from t where id = '{uuid}'"), None), format!("t.id={packed}"));
+    assert_eq!(
+        rows(&format!("delete from t where id = '{}'::uuid", uuid.to_uppercase()), None),
+        format!("t.id={packed}")
+    );
+    let bytes = u128::from_str_radix(&packed, 16).unwrap().to_be_bytes();
+    let binary = [&[0, 1, 0, 1, 0, 1, 0, 0, 0, 16], &bytes[..]].concat();
+    assert_eq!(rows("delete from t where id = $1", Some(&binary)), format!("t.id={packed}"));
+    // 1.0 and 1 as a `numeric` of sixteen bytes are equal and look different.
+    let numeric = [0, 4, 0, 0, 0, 0, 0, 12, 0, 1, 0, 0, 0, 0, 0, 1];
+    let binary = [&[0, 1, 0, 1, 0, 1, 0, 0, 0, 16], &numeric[..]].concat();
+    assert_eq!(rows("delete from t where id = $1", Some(&binary)), "t.id=…");
     assert_eq!(rows("update t set id = 6 where id = 5", None), "t");
     assert_eq!(rows("update t set b = 1 where id = 5 or a = 2", None), "t");
     assert_eq!(rows("update t set b = 1 where name = 'x'", None), "t.name=…");
@@ -252,8 +269,30 @@ fn a_prepared_statement_is_known_by_its_name() {
 }
 
 #[test]
+fn what_adds_rows_and_looks_at_none_is_known() {
+    use Access::{Insert, Read, Write};
+    for (sql, access) in [
+        ("insert into t values (1, 2)", Insert),
+        ("insert into t (a) values ($1), ($2) returning id", Insert),
+        ("insert into t default values", Insert),
+        ("insert into t select generate_series(1, 10)", Insert),
+        ("copy t from stdin", Insert),
+        ("insert into t values (1) on conflict do nothing", Write),
+        ("insert into t select a from u", Write),
+        ("insert into t values ((select max(a) from t))", Write),
+        ("with d as (delete from u returning a) insert into t select a from d", Write),
+        ("update t set a = 1", Write),
+        ("copy t to stdout", Read),
+        ("select a from t", Read),
+    ] {
+        let TableTemplates::Tables(tables) = &one(sql).1.tables else { panic!("{sql}") };
+        assert!(!tables.is_empty() && tables.iter().all(|t| t.access == access), "{sql}: {tables:?}");
+    }
+}
+
+#[test]
 fn advisory_locks_touch_one_another_and_no_table() {
-    let table = |name: &str| TableTemplate { table: name.into(), key: None, writes: true };
+    let table = |name: &str| TableTemplate { table: name.into(), key: None, access: Access::Write };
     for (sql, touched) in [
         ("select pg_advisory_lock(1)", vec![table(ADVISORY_LOCKS)]),
         ("select pg_try_advisory_xact_lock($1)", vec![table(ADVISORY_LOCKS)]),
