@@ -86,6 +86,11 @@ pub fn is_refusal(payload: &[u8]) -> bool {
     field(payload, b'C') == Some(PROTOCOL_VIOLATION) && field(payload, b'V') == Some(b"FATAL")
 }
 
+/// Whether an ErrorResponse's payload says no to a login (class 28, `invalid_authorization_specification`).
+pub fn denies_login(payload: &[u8]) -> bool {
+    sqlstate(payload).starts_with(b"28")
+}
+
 /// The text of one field of an ErrorResponse or NoticeResponse.
 pub fn field(payload: &[u8], code: u8) -> Option<&[u8]> {
     let mut rest = payload;
@@ -144,6 +149,7 @@ mod tests {
         assert_eq!(field(b"SERROR\0Mtext\0\0", b'M'), Some(&b"text"[..]));
         assert!(is_refusal(b"SFATAL\0VFATAL\0C08P01\0Minvalid frontend message type 1\0\0"));
         // A Bind of too few parameters is an error like others, and a shutdown is nobody's message.
+        assert!(denies_login(b"SFATAL\0VFATAL\0C28P01\0\0") && !denies_login(b"SFATAL\0VFATAL\0C57014\0\0"));
         assert!(!is_refusal(b"SERROR\0VERROR\0C08P01\0\0") && !is_refusal(b"SFATAL\0VFATAL\0C57P01\0\0"));
     }
 }

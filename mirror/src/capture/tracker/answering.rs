@@ -77,7 +77,9 @@ impl Tracker {
                     // Told after a Flush.
                     building.copy.failed();
                 }
-                self.refuses |= backend::is_refusal(payload);
+                // Of a login's message that is too long it does not hear the end, and says no.
+                let unheard = !self.logged_in && !self.client.at_boundary() && backend::denies_login(payload);
+                self.refuses |= backend::is_refusal(payload) || unheard;
                 self.statement(now_ns, None, Some(backend::sqlstate(payload)));
             }
             b::READY_FOR_QUERY => {

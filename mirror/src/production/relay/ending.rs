@@ -110,10 +110,7 @@ impl Relay<'_> {
             End::Client if is_cut => Some((Side::Client, Wrong::Truncated)),
             // It had said that it sends no more. A worker that takes nothing any more cuts its client short.
             End::Worker if is_cut && upstream.closed && !self.worker_deaf => Some((Side::Client, Wrong::Truncated)),
-            // Of a login's message the worker has not heard the end.
-            End::Worker if tracker.refuses() || is_cut && !tracker.is_logged_in() => {
-                Some((Side::Client, Wrong::Protocol))
-            }
+            End::Worker if tracker.refuses() => Some((Side::Client, Wrong::Protocol)),
             End::Worker if !tracker.server_at_boundary() => Some((Side::Worker, Wrong::Truncated)),
             End::Client | End::Worker | End::Drained | End::DrainedUnseen => None,
         };
