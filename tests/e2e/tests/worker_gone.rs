@@ -86,10 +86,12 @@ impl Session {
     }
 }
 
-async fn expect_asleep(looker: &Client, pid: i32) {
-    let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'";
-    wait_until("it sleeps", || async {
-        looker.query_one(sleeps, &[&pid]).await.is_ok_and(|row| row.get::<_, i64>(0) == 1)
+/// Waits until its backend does nothing but wait: for its client, or in `pg_sleep`. What a COPY has come to stands in its
+/// last words.
+async fn expect_waiting(looker: &Client, pid: i32, event: &str) {
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = $2";
+    wait_until("its backend waits", || async {
+        looker.query_one(waits, &[&pid, &event]).await.is_ok_and(|row| row.get::<_, i64>(0) == 1)
     })
     .await;
 }
@@ -100,10 +102,9 @@ async fn ended(at: SocketAddr, looker: &Client, case: &Case) -> (String, Option<
     session.talk.send(&case.says).await;
     if let Some(kind) = case.hears {
         session.talk.heard(kind).await;
-    } else {
-        expect_asleep(looker, session.pid).await;
     }
     if case.by == By::Command {
+        expect_waiting(looker, session.pid, if case.hears.is_some() { "ClientRead" } else { "PgSleep" }).await;
         looker.query_one("SELECT pg_terminate_backend($1)", &[&session.pid]).await.expect("terminated");
     }
     session.last_words().await
@@ -156,7 +157,7 @@ async fn three(at: SocketAddr, looker: &Client) -> [Session; 3] {
     let (idle, mut writer, mut runs) = (Session::login(at).await, Session::login(at).await, Session::login(at).await);
     writer.ask("BEGIN; INSERT INTO kept VALUES (7)").await;
     runs.talk.send(&query("SELECT pg_sleep(60)")).await;
-    expect_asleep(looker, runs.pid).await;
+    expect_waiting(looker, runs.pid, "PgSleep").await;
     [idle, writer, runs]
 }
 
