@@ -145,7 +145,8 @@ impl TlsStream {
     pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // That it takes nothing any more is told when it is written to; its last words are still to be had.
         let _ = self.push();
-        for _ in 0..MOST_ASKED {
+        let mut asked = 0;
+        loop {
             match self.session.reader().read(buffer) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 other => return other,
@@ -153,6 +154,11 @@ impl TlsStream {
             if let Some(error) = &self.broken {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error.clone()));
             }
+            // Not before what the last one brought was looked at: the network may have nothing more to wake anybody for.
+            if asked == MOST_ASKED {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            asked += 1;
             // At the end of the stream the next look tells whether it was meant to end.
             self.session.read_tls(&mut Reading(&self.stream))?;
             if let Err(error) = self.session.process_new_packets() {
@@ -160,8 +166,6 @@ impl TlsStream {
                 self.broken = Some(error);
             }
         }
-        // It stays ready.
-        Err(io::ErrorKind::WouldBlock.into())
     }
 
     /// Takes what it can send now or very soon. [`Self::poll_ready`] sends what is left.

@@ -1,4 +1,4 @@
-//! The cryptography of our connections: ring's, as rustls has it, but for one limit.
+//! The cryptography of our connections: ring's, as rustls has it, but for one limit. It knows no certificate and no key.
 
 use std::sync::{Arc, LazyLock};
 
