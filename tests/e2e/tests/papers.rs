@@ -14,6 +14,7 @@ use rustls::{
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use understudy_e2e::tls_worker::TlsWorker;
 
 /// What an encrypted connection is spoken over.
 pub type Encrypted = TlsStream<TcpStream>;
@@ -52,6 +53,11 @@ impl Papers {
     /// Where a file is.
     pub fn path(&self, name: &str) -> String {
         self.directory.path().join(name).to_string_lossy().into_owned()
+    }
+
+    /// A worker that shows its certificate of them, once it is its turn.
+    pub async fn worker(&self, hba: &str, prepared: &str) -> TlsWorker {
+        TlsWorker::start(&self.path("worker.crt"), &self.path("worker.key"), hba, prepared).await
     }
 
     /// TLS for clients, as the configuration document has it.

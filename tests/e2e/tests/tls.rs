@@ -23,7 +23,7 @@ const ROLES: &str = "CREATE ROLE ann LOGIN PASSWORD 'secret'; CREATE ROLE bob LO
 
 async fn set() -> (Papers, TlsWorker) {
     let papers = Papers::new();
-    let worker = TlsWorker::start(&papers.path("worker.crt"), &papers.path("worker.key"), HBA, ROLES).await;
+    let worker = papers.worker(HBA, ROLES).await;
     (papers, worker)
 }
 

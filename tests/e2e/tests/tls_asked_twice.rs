@@ -4,7 +4,7 @@
 use understudy_e2e::{
     scenario::{GSSENC_REQUEST, SSL_REQUEST, request},
     talk::Talk,
-    tls_worker::{TlsWorker, agreed},
+    tls_worker::agreed,
 };
 use understudy_harness::wait_until;
 
@@ -16,7 +16,7 @@ const HBA: &str = "local all all trust\nhost all all 127.0.0.1/32 trust\n";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_for_encryption_inside_tls_is_refused_as_the_worker_does() {
     let papers = Papers::new();
-    let worker = TlsWorker::start(&papers.path("worker.crt"), &papers.path("worker.key"), HBA, "SELECT 1").await;
+    let worker = papers.worker(HBA, "SELECT 1").await;
     for worker_tls in ["", "workerTls: { mode: require }\n"] {
         let mirror = worker.mirror(&format!("{}{worker_tls}", papers.clients("mirror", ""))).await;
         let stream = papers.handshake(agreed(mirror.through).await, None).await.expect("TLS");

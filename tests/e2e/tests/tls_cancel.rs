@@ -19,7 +19,7 @@ const TABLES: &str = "CREATE UNLOGGED TABLE copied (i int, t text)";
 
 async fn set() -> (Papers, TlsWorker) {
     let papers = Papers::new();
-    let worker = TlsWorker::start(&papers.path("worker.crt"), &papers.path("worker.key"), HBA, TABLES).await;
+    let worker = papers.worker(HBA, TABLES).await;
     (papers, worker)
 }
 

@@ -24,8 +24,7 @@ const EXPIRED: &str = "certificate expired";
 
 async fn set() -> (Papers, TlsWorker) {
     let papers = Papers::new();
-    let worker =
-        TlsWorker::start(&papers.path("worker.crt"), &papers.path("worker.key"), HBA, "CREATE ROLE ann LOGIN").await;
+    let worker = papers.worker(HBA, "CREATE ROLE ann LOGIN").await;
     (papers, worker)
 }
 

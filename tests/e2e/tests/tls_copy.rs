@@ -23,7 +23,7 @@ const MOST_MORE_MIB: u64 = 16;
 
 async fn set() -> (Papers, TlsWorker) {
     let papers = Papers::new();
-    let worker = TlsWorker::start(&papers.path("worker.crt"), &papers.path("worker.key"), HBA, TABLES).await;
+    let worker = papers.worker(HBA, TABLES).await;
     (papers, worker)
 }
 

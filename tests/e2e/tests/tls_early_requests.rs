@@ -13,7 +13,7 @@ use tokio_postgres::Client;
 use understudy_e2e::{
     raw::startup,
     talk::Talk,
-    tls_worker::{TlsWorker, agreed},
+    tls_worker::agreed,
     wire::{message, query},
 };
 use understudy_harness::{Cluster, wait_until};
@@ -47,7 +47,7 @@ async fn written(on: &Client) -> Option<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_comes_along_with_the_password_is_answered_and_played_like_anything_else() {
     let papers = Papers::new();
-    let worker = TlsWorker::start(&papers.path("worker.crt"), &papers.path("worker.key"), HBA, TABLE).await;
+    let worker = papers.worker(HBA, TABLE).await;
     let looker = worker.server.connect().await;
     let own = papers.clients("mirror", "");
     let pairs = [("", false), (ENCRYPTED, false), (&format!("{own}{ENCRYPTED}"), true)];

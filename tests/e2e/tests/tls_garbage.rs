@@ -43,7 +43,7 @@ struct Stage {
 impl Stage {
     async fn set(worker_tls: &str) -> Self {
         let papers = Papers::new();
-        let worker = TlsWorker::start(&papers.path("worker.crt"), &papers.path("worker.key"), HBA, TABLE).await;
+        let worker = papers.worker(HBA, TABLE).await;
         let mirror = worker.mirror(&format!("{}{worker_tls}", papers.clients("mirror", ""))).await;
         let stream = papers.handshake(agreed(mirror.through).await, None).await.expect("TLS");
         let (neighbour, _) = Talk::login(stream, "postgres").await;

@@ -32,7 +32,7 @@ const REQUIRE: &str = "workerTls: { mode: require }\n";
 
 async fn set() -> (Papers, TlsWorker) {
     let papers = Papers::new();
-    let worker = TlsWorker::start(&papers.path("worker.crt"), &papers.path("worker.key"), HBA, ROLES).await;
+    let worker = papers.worker(HBA, ROLES).await;
     (papers, worker)
 }
 

@@ -14,7 +14,7 @@ use understudy_e2e::{
     http,
     scenario::{End, Scenario, session},
     scenario_table::{copies, extended, simple, startups},
-    tls_worker::{TlsWorker, agreed},
+    tls_worker::agreed,
     wire::query,
 };
 use understudy_harness::{Cluster, wait_until_within};
@@ -33,7 +33,7 @@ async fn told(stream: impl AsyncRead + AsyncWrite, scenario: &Scenario) -> Vec<S
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_tls_a_client_is_told_the_same_through_the_mirror_and_direct() {
     let papers = Papers::new();
-    let worker = TlsWorker::start(&papers.path("worker.crt"), &papers.path("worker.key"), HBA, TABLE).await;
+    let worker = papers.worker(HBA, TABLE).await;
     let arms = [Cluster::start().await, Cluster::start().await];
     let mut document = format!("{}workerTls: {{ mode: require }}\narms:\n", papers.clients("mirror", ""));
     for (name, arm) in ["baseline", "candidate"].into_iter().zip(&arms) {
@@ -86,7 +86,7 @@ async fn over_tls_a_client_is_told_the_same_through_the_mirror_and_direct() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_tls_on_one_side_alone_a_client_is_told_the_same_as_direct() {
     let papers = Papers::new();
-    let worker = TlsWorker::start(&papers.path("worker.crt"), &papers.path("worker.key"), HBA, TABLE).await;
+    let worker = papers.worker(HBA, TABLE).await;
     let to_clients = worker.mirror(&papers.clients("mirror", "")).await;
     let to_worker = worker.mirror("workerTls: { mode: require }\n").await;
     let encrypted = |at| {
