@@ -22,6 +22,7 @@ use crate::{
 
 pub mod address;
 pub mod driver;
+mod locks;
 pub mod session;
 pub mod ticks;
 

@@ -24,8 +24,9 @@
 //!
 //! All waits are for exchanges that ended earlier on production than the one that waits, so they can't
 //! form a circle among themselves. A lock on the arm can still close one where a footprint was
-//! incomplete (a trigger, a read that blocks DDL): when something runs on the arm for much longer than it
-//! did on production, one that may hold its lock is released, and that is counted as divergence.
+//! incomplete (a foreign key, a trigger, a read that blocks DDL): who has it is released when the arm's server tells of it
+//! (`order/circle.rs`), or, where it tells of nobody and something runs on the arm for much longer than it did on
+//! production, one that may have it (`order/stuck.rs`). That is counted as divergence where it can make a difference.
 
 use std::{
     borrow::Cow,
@@ -48,6 +49,7 @@ use super::{
 use crate::capture::exchange::{SessionId, SessionInfo};
 
 mod beginnings;
+mod circle;
 mod lane;
 mod late;
 mod room;
@@ -187,6 +189,9 @@ impl Order {
             self.note_end(entry);
             self.beginnings.ended(entry);
             self.changed = true;
+        } else if let Some(lane) = self.lanes.get_mut(&entry.exchange.session).filter(|lane| lane.played == entry.id) {
+            // It was played before production was done with it.
+            lane.in_block = in_block(entry);
         }
     }
 
@@ -223,7 +228,8 @@ impl Order {
     pub fn finished(&mut self, session: SessionId) -> Option<Action> {
         let lane = self.lanes.get_mut(&session)?;
         let (entry, _) = lane.running.take()?;
-        lane.holds = in_block(&entry) && (lane.holds || entry.writes);
+        (lane.played, lane.in_block) = (entry.id, in_block(&entry));
+        lane.holds = lane.in_block && (lane.holds || entry.writes);
         lane.let_go_of(&entry);
         let held = self.outstanding.remove(&(entry.exchange.begun_ns, entry.id));
         self.held_bytes = self.held_bytes.saturating_sub(held.map_or(0, |(_, bytes)| bytes));

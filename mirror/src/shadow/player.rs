@@ -32,6 +32,7 @@ use crate::{
 };
 
 pub mod login;
+mod numbers;
 mod patience;
 mod request;
 mod timeouts;
@@ -87,6 +88,11 @@ pub struct Player {
 }
 
 impl Player {
+    /// Process id of its backend.
+    pub fn backend_pid(&self) -> i32 {
+        self.tracker.backend_pid
+    }
+
     /// Plays one exchange as production had it.
     pub async fn play(&mut self, entry: &Entry) -> Result<Outcome, PlayError> {
         let outcome = entry.outcome();

@@ -16,6 +16,7 @@ use understudy_crds::condition::{ArmState, DivergenceKind, SkipReason};
 
 use super::{
     ArmShared,
+    locks::{self, Question},
     session::{Job, Told, play_session},
     ticks::Ticks,
 };
@@ -42,6 +43,8 @@ const TICK: Duration = Duration::from_millis(1);
 /// How often the log is looked at where nothing is due for twice as long: nobody wakes an arm for a message.
 const IDLE_TICK: Duration = Duration::from_millis(20);
 const SOON_NS: u64 = 40_000_000;
+/// So often its server is asked at most who waits for whom, ns.
+const ASKED_NS: u64 = 100_000_000;
 /// Nobody waits for the order longer than this.
 const ORDER_LIMIT_NS: u64 = 10_000_000_000;
 /// An arm that is behind by no more than this beyond the shift is level with production.
@@ -108,6 +111,14 @@ struct Driver {
     prologues: IdMap<SessionId, Vec<Bytes>>,
     /// Where they run.
     playing: JoinSet<()>,
+    /// Backends of the sessions that have logged in.
+    backends: IdMap<SessionId, i32>,
+    /// One of the sessions, as whose user the server is asked who waits for whom, and where; from when on, ns.
+    someone: Option<Arc<SessionInfo>>,
+    questions: mpsc::Sender<Question>,
+    /// Until somebody answers.
+    asked: Option<mpsc::Receiver<Question>>,
+    asked_from_ns: u64,
     /// Sessions that can't be played, and why.
     unplayable: IdSet<SessionId>,
     told: mpsc::UnboundedReceiver<Told>,
@@ -136,6 +147,7 @@ impl Driver {
         let Start { address, seeds, committed, shift_ns, clock } = start;
         // At most one job a session is under way, so the channel holds no more than two for each session.
         let (report, told) = mpsc::unbounded_channel();
+        let (questions, asked) = mpsc::channel(1);
         let window_bytes = shared.log.get().map_or(0, Reader::window_bytes);
         let mut driver = Self {
             shared,
@@ -147,6 +159,11 @@ impl Driver {
             players: IdMap::default(),
             prologues: IdMap::default(),
             playing: JoinSet::new(),
+            backends: IdMap::default(),
+            someone: None,
+            questions,
+            asked: Some(asked),
+            asked_from_ns: 0,
             unplayable: IdSet::default(),
             told,
             report,
@@ -203,11 +220,15 @@ impl Driver {
         let (jobs, receiver) = mpsc::channel(1);
         self.players.insert(info.id, jobs);
         let prologue = self.prologues.remove(&info.id).unwrap_or_default();
+        self.someone = Some(Arc::clone(&info));
         self.playing.spawn(play_session(self.address.clone(), info, prologue, receiver, self.report.clone()));
     }
 
     async fn run(mut self) {
         self.shared.set_state(ArmState::CatchingUp);
+        if let Some(asked) = self.asked.take() {
+            self.playing.spawn(locks::answer(self.address.clone(), asked, self.report.clone()));
+        }
         let (mut actions, mut now) = (Vec::new(), Vec::new());
         let mut ticks = Ticks::start(TICK);
         while self.shared.is_alive() && !self.shared.stop.load(Ordering::Relaxed) {
@@ -220,6 +241,9 @@ impl Driver {
             let now_ns = self.now_ns();
             self.turn_ns = now_ns;
             self.order.poll(now_ns, &mut actions);
+            if actions.is_empty() && now_ns >= self.asked_from_ns {
+                self.ask_for_locks(now_ns);
+            }
             self.needs_more = actions.is_empty() && self.is_full() && {
                 self.order.needs_more(now_ns >= self.finished_ns.saturating_add(STALLED_NS))
             };
@@ -252,9 +276,28 @@ impl Driver {
 
     fn told(&mut self, told: Told, actions: &mut Vec<Action>) {
         match told {
-            Told::LoggedIn(session) => actions.extend(self.order.logged_in(session, self.now_ns())),
+            Told::LoggedIn(session, pid) => {
+                self.backends.extend(pid.map(|pid| (session, pid)));
+                actions.extend(self.order.logged_in(session, self.now_ns()));
+            }
+            Told::Locks(locks) => {
+                let who = |pid| self.backends.iter().find(|(_, backend)| **backend == pid).map(|(session, _)| *session);
+                let locks: Vec<_> = locks.iter().filter_map(|(waits, pid)| Some((*waits, who(*pid)?))).collect();
+                self.order.let_go(&locks, self.now_ns(), actions);
+            }
             Told::Left => self.order.left(),
             Told::Done(done) => self.finished(done, actions),
+        }
+    }
+
+    /// Asks the arm's server who waits for whom, where somebody may wait for who waits for the order.
+    fn ask_for_locks(&mut self, now_ns: u64) {
+        self.asked_from_ns = now_ns.saturating_add(ASKED_NS);
+        let backend = |session| self.backends.get(&session).map(|pid| (session, *pid));
+        let about: Vec<_> = self.order.may_wait_for_locks(now_ns).into_iter().filter_map(backend).collect();
+        if let Some(info) = self.someone.clone().filter(|_| !about.is_empty()) {
+            // Where the last one is not answered yet, it is asked again later.
+            let _ = self.questions.try_send(Question { info, about });
         }
     }
 
@@ -324,6 +367,7 @@ impl Driver {
         match action {
             Action::Open(info) => self.open(info),
             Action::Close(session) => {
+                self.backends.remove(&session);
                 // Its player tells when it has left, unless there is none any more.
                 if self.players.remove(&session).is_none_or(|jobs| jobs.is_closed()) {
                     self.order.left();

@@ -42,8 +42,10 @@ pub struct Done {
 /// What a player tells.
 #[derive(Debug)]
 pub enum Told {
-    /// The session has logged in, or can't.
-    LoggedIn(SessionId),
+    /// The session has logged in, and this is its backend's process id, or it can't.
+    LoggedIn(SessionId, Option<i32>),
+    /// Sessions that wait for a lock, and the process ids of the backends that have it.
+    Locks(Vec<(SessionId, i32)>),
     /// An exchange is over.
     Done(Done),
     /// A session that nothing is handed to any more is gone from the arm.
@@ -61,7 +63,7 @@ pub async fn play_session(
     tracing::debug!(session = info.id.0, "session plays");
     let mut opened = Player::open(&address, &info, &prologue).await;
     // Who listened may have gone.
-    let _ = report.send(Told::LoggedIn(info.id));
+    let _ = report.send(Told::LoggedIn(info.id, opened.as_ref().ok().map(Player::backend_pid)));
     while let Some(Job { entry, due_ns }) = jobs.recv().await {
         let session = entry.exchange.session;
         if matches!(&opened, Err(PlayError::Refused(sqlstate)) if sqlstate != FULL) {

@@ -23,6 +23,10 @@ pub(super) struct Lane {
     pub(super) running: Option<(Arc<Entry>, u64)>,
     pub(super) stands: Stands,
     pub(super) closing: bool,
+    /// Number of what was played last.
+    pub(super) played: u64,
+    /// A transaction of it is open on the arm.
+    pub(super) in_block: bool,
     /// Its transaction, open on the arm, has written: others may wait for its locks there.
     pub(super) holds: bool,
     /// What came last, whether or not it has been played.

@@ -399,6 +399,7 @@ fn a_write_whose_outcome_is_seen_early_waits_for_the_news_of_what_ended_before_i
     assert!(matches!(&actions[..], [Action::Start { entry, .. }] if entry.id == 1), "{actions:?}");
 }
 
+mod circle;
 mod history;
 mod late;
 mod locks;
