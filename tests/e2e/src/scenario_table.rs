@@ -76,7 +76,9 @@ pub fn startups() -> Vec<Scenario> {
         alone("a request of HTTP", b"GET / HTTP/1.1\r\nHost: worker\r\n\r\n".to_vec(), Server),
         alone("a startup packet of no length", vec![0; 8], Server),
         alone("a startup packet shorter than its version", vec![0, 0, 0, 7, 0, 3, 0], Server),
-        alone("the longest startup packet", long(10_004), Terminate),
+        // With a question, so that the arms have to let it in as well.
+        alone("the longest startup packet", [long(10_004), query("SELECT 1")].concat(), Terminate),
+        alone("a startup packet that is nearly as long", [long(9_990), query("SELECT 1")].concat(), Terminate),
         alone("a startup packet too long by one byte", long(10_005), Server),
         alone("a startup packet without its end", vec![0, 0, 0, 40, 0, 3, 0, 0, b'u', b's'], HalfClose),
         alone("replication", [with(&[("replication", "true")]), query("SHOW wal_level")].concat(), Terminate),

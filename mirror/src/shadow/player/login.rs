@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     PlayError, Player,
     patience::LOOK,
-    timeouts::{self, without_timeouts},
+    timeouts::{self, Login, without_timeouts},
 };
 use crate::{
     capture::{
@@ -20,7 +20,7 @@ use crate::{
     shadow::{arm::address::ArmAddress, prologue::may_fail},
     wire::{
         backend::{self, SqlState, TransactionStatus},
-        encode, frame,
+        frame,
         startup::Startup,
     },
 };
@@ -90,8 +90,19 @@ impl Player {
     }
 
     async fn login(&mut self, startup: &Startup) -> Result<(), PlayError> {
-        let startup = without_timeouts(startup, self.address.unknown_timeouts.load(Ordering::Relaxed));
-        self.stream.write_all(&encode::startup(&startup)).await?;
+        let Login { packet, then } = without_timeouts(startup, self.address.unknown_timeouts.load(Ordering::Relaxed));
+        self.let_in(&packet).await?;
+        match then {
+            Some(sql) => match self.command(sql).await?.error() {
+                Some(sqlstate) => Err(PlayError::Prologue(String::from_utf8_lossy(&sqlstate).into_owned())),
+                None => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+
+    async fn let_in(&mut self, packet: &[u8]) -> Result<(), PlayError> {
+        self.stream.write_all(packet).await?;
         let (mut steps, mut said) = (Vec::new(), Vec::new());
         loop {
             let mut buffer = vec![0; LOGIN_BYTES];
