@@ -4,13 +4,17 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
 };
 
 use proptest::{
     prelude::*,
+    strategy::ValueTree as _,
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
+
+use understudy_mirror::shadow::log::segment::frames;
 
 #[path = "../fuzz/src/lib.rs"]
 mod checks;
@@ -113,6 +117,19 @@ fn events_of_the_traffic_log_may_be_any_bytes() {
 #[test]
 fn a_segment_of_the_traffic_log_may_be_any_bytes() {
     run("segment", 512, prop_oneof![random(), segment(), mutated(segment())]);
+}
+
+/// What is behind the header is only tried where that is right.
+#[test]
+fn segments_that_are_made_here_have_frames() {
+    let mut runner = TestRunner::deterministic();
+    let mut found = 0;
+    for _ in 0..20 {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&segment().new_tree(&mut runner).unwrap().current()).unwrap();
+        found += frames(file).unwrap().count();
+    }
+    assert!(found > 10, "{found} frames in 20 segments");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! they judge nothing.
 
 use proptest::{collection::vec, prelude::*};
+use understudy_mirror::shadow::log::segment::VERSION;
 
 fn message(tag: u8, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len() + 4).unwrap_or(u32::MAX).to_be_bytes();
@@ -156,7 +157,7 @@ pub fn records() -> impl Strategy<Value = Vec<u8>> {
 /// A segment of the traffic log with a few frames.
 pub fn segment() -> impl Strategy<Value = Vec<u8>> {
     vec((any::<u64>(), any::<u32>(), records()), 0..4).prop_map(|frames| {
-        let header = [&b"USTDYLOG"[..], &3_u32.to_le_bytes(), &[0; 4]].concat();
+        let header = [&b"USTDYLOG"[..], &VERSION.to_le_bytes(), &[0; 4]].concat();
         let frame = |(first, events, payload): (u64, u32, Vec<u8>)| {
             let summed = [&first.to_le_bytes()[..], &events.to_le_bytes(), &payload].concat();
             let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);

@@ -18,7 +18,8 @@ use std::{
 };
 
 const MAGIC: &[u8; 8] = b"USTDYLOG";
-const VERSION: u32 = 5;
+/// The format's.
+pub const VERSION: u32 = 5;
 /// Bytes before the first frame.
 pub const HEADER_BYTES: usize = 16;
 /// Bytes of a frame before its payload.
