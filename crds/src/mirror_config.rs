@@ -29,12 +29,30 @@ pub struct MirrorConfig {
     pub shift: Option<Span>,
     /// How long a client may take to say what it wants, its TLS handshake included. Unset: 60 s.
     pub first_packet_limit: Option<Span>,
+    /// When a client or the worker is given up that says nothing any more.
+    pub tcp_keepalive: TcpKeepalive,
     /// Threads of the production path. Unset: one per core, at most 4.
     pub threads: Option<i32>,
     /// TLS for clients. Unset: they are told that there is none.
     pub client_tls: Option<ClientTlsConfig>,
     /// TLS to the worker. Unset: plain text.
     pub worker_tls: Option<WorkerTlsConfig>,
+}
+
+/// When a peer over TCP is given up that says nothing any more, on both sides of the mirror: a client whose machine has
+/// died keeps its session and its locks until then. Names and meanings are PostgreSQL's; set them as on the worker, which
+/// sees the mirror and not the client. What is unset is as the system has it.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct TcpKeepalive {
+    /// So long nothing is heard of it before it is asked for a sign of life (`tcp_keepalives_idle`).
+    pub idle: Option<Span>,
+    /// So long each sign is waited for (`tcp_keepalives_interval`).
+    pub interval: Option<Span>,
+    /// So many are missed before it is given up (`tcp_keepalives_count`).
+    pub count: Option<i32>,
+    /// So long what was sent may be unacknowledged (`tcp_user_timeout`).
+    pub user_timeout: Option<Span>,
 }
 
 /// The traffic log on disk. It holds what clients sent, in files for the mirror's user alone.

@@ -10,7 +10,7 @@ use std::{
 use rustls::pki_types::CertificateDer;
 use tokio::io::Interest;
 
-use crate::{stream::Stream, tls::TlsStream};
+use crate::{keepalive::Keepalive, stream::Stream, tls::TlsStream};
 
 /// A connection to a client, to the worker or to an arm.
 #[derive(Debug)]
@@ -27,6 +27,14 @@ impl Connection {
         match self {
             Self::Plain(_) => None,
             Self::Tls(stream) => stream.peer_certificate(),
+        }
+    }
+
+    /// Sets when the other side is given up that says nothing any more.
+    pub fn keep_alive(&self, keepalive: Keepalive) {
+        match self {
+            Self::Plain(stream) => keepalive.apply(stream),
+            Self::Tls(stream) => keepalive.apply(stream.network()),
         }
     }
 

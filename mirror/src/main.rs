@@ -10,13 +10,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use understudy_crds::{
     condition::ArmRole,
     labels::BASELINE,
-    mirror_config::{ClientTlsConfig, MirrorArm, MirrorConfig, TlsVersion, WorkerTlsConfig},
+    mirror_config::{ClientTlsConfig, MirrorArm, MirrorConfig, TcpKeepalive, TlsVersion, WorkerTlsConfig},
     quantity::Span,
     status::ShadowExperimentStatus,
 };
 use understudy_mirror::{
     admin::{self, Admin, Verbs},
     huge_pages,
+    keepalive::Keepalive,
     log_output::{DEFAULT_FILTER, stderr},
     mirror::{Mirror, Settings},
     production::{client_tls::ClientTlsFiles, worker::WorkerTlsFiles},
@@ -74,11 +75,12 @@ impl Admin for Alone {
 #[expect(clippy::print_stderr, reason = "the one place where this command says why it failed")]
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let (log, _until_written) = stderr();
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| DEFAULT_FILTER.into()),
         )
-        .with_writer(stderr())
+        .with_writer(log)
         .init();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -119,6 +121,8 @@ async fn serve(
     verbs: Verbs,
 ) -> Result<(), MainError> {
     let failed = |e: &dyn std::fmt::Display| MainError::Failed(e.to_string());
+    // Before anybody can connect: who is connected is taken leave of.
+    let mut terminate = signal(SignalKind::terminate()).map_err(|e| failed(&e))?;
     let mirror = Mirror::start(settings).map_err(|e| failed(&e))?;
     if arms.is_empty() {
         // Nobody will ever ask for what would be captured.
@@ -147,7 +151,6 @@ async fn serve(
         "mirror started"
     );
     say(&format!("mirror listening on {}", mirror.address));
-    let mut terminate = signal(SignalKind::terminate()).map_err(|e| failed(&e))?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
@@ -230,6 +233,10 @@ fn settings(config: &MirrorConfig) -> Result<(Settings, Arms), MainError> {
         }
         settings.first_packet_limit = limit;
     }
+    let TcpKeepalive { idle, interval, count, user_timeout } = config.tcp_keepalive;
+    let [idle, interval, user_timeout] = [idle, interval, user_timeout].map(|time| time.map(Span::duration));
+    let count = count.and_then(|count| u32::try_from(count).ok());
+    settings.keepalive = Keepalive { idle, interval, count, user_timeout };
     if let Some(threads) = config.threads {
         settings.threads = usize::try_from(threads).unwrap_or(1).clamp(1, 64);
     }
@@ -280,6 +287,8 @@ mod tests {
         let (settings, arms) = settings(&document).unwrap_or_else(|_| panic!("settings"));
         assert_eq!(settings.memory_bytes, 2 << 30);
         assert_eq!(settings.first_packet_limit, Duration::from_secs(60));
+        let (idle, interval) = (Some(Duration::from_secs(60)), Some(Duration::from_secs(10)));
+        assert_eq!(settings.keepalive, Keepalive { idle, interval, count: Some(6), user_timeout: None });
         let disk = settings.disk.expect("a traffic log on disk");
         assert_eq!((disk.limit_bytes, disk.keep_free_percent), (10 << 30, 15));
         let roles: Vec<_> = arms.iter().map(|(name, role, _)| (name.as_str(), *role)).collect();

@@ -18,8 +18,9 @@ use understudy_crds::{
 };
 
 use crate::{
+    log_output,
     mirror::Mirror,
-    production::counters::{Cause, Side, Wrong},
+    production::counters::{Cause, NoTls, Side, Wrong},
 };
 
 /// The content type of the OpenMetrics text format.
@@ -74,11 +75,6 @@ fn production(registry: &mut Registry, status: &ShadowExperimentStatus, mirror: 
         ("connections", "Client connections accepted", &counters.connections),
         ("accept_failures", "Failed attempts to take a client in", &counters.unaccepted),
         ("connections_encrypted", "Client connections that use TLS", &counters.encrypted),
-        (
-            "connections_unencrypted",
-            "Connections that ended for want of TLS that both sides take",
-            &counters.unencrypted,
-        ),
         ("logins_unbound", "Logins refused since the channel could not be bound", &counters.unbound),
         ("cancel_requests", "Cancel requests passed on", &counters.cancels),
         ("replication_connections", "Replication connections, relayed and not mirrored", &counters.replication),
@@ -86,6 +82,12 @@ fn production(registry: &mut Registry, status: &ShadowExperimentStatus, mirror: 
     ] {
         registry.register(name, help, ConstCounter::new(counter.load(Ordering::Relaxed)));
     }
+    let unencrypted: Family<Refused, Counter> = Family::default();
+    for why in NoTls::ALL {
+        unencrypted.get_or_create(&Refused { cause: why.word().to_owned() }).inc_by(counters.unencrypted(why));
+    }
+    let help = "Connections that ended for want of TLS that both sides take, by cause";
+    registry.register("connections_unencrypted", help, unencrypted);
     let malformed: Family<Malformed, Counter> = Family::default();
     for side in Side::ALL {
         for wrong in Wrong::ALL {
@@ -104,6 +106,11 @@ fn production(registry: &mut Registry, status: &ShadowExperimentStatus, mirror: 
         "dropped_events",
         "Events not captured for want of memory",
         ConstCounter::new(mirror.dropped_events()),
+    );
+    registry.register(
+        "log_lines_lost",
+        "Lines of the log that were not written since nobody read it in time",
+        ConstCounter::new(log_output::lost_lines()),
     );
     registry.register(
         "arm_clock_stood_microseconds",

@@ -25,6 +25,7 @@ use crate::{
     capture::exchange::SessionId,
     clock::now_ns,
     cut::{Cut, CutError},
+    keepalive::Keepalive,
     measure::recorder::{Observing, Recorder},
     open_files,
     production::{
@@ -92,6 +93,7 @@ impl Mirror {
         };
         let client_tls = settings.client_tls.clone().map(ClientTls::read).transpose()?;
         let production = Production::new(worker, client_tls, settings.first_packet_limit, Arc::clone(&tap), threads);
+        production.keep_alive(settings.keepalive);
         let (stop, stopped) = watch::channel(false);
         let disk = settings.disk.clone().map(Disk::open).transpose()?;
         let ingest = Arc::new(IngestShared {
@@ -281,6 +283,12 @@ impl Mirror {
         for arm in self.arms() {
             self.remove_arm(&arm.name);
         }
+    }
+
+    /// Sets when clients and the worker of connections that begin from now on are given up, where they say nothing any
+    /// more.
+    pub fn keep_alive(&self, keepalive: Keepalive) {
+        self.production.keep_alive(keepalive);
     }
 
     /// Whether clients may connect.

@@ -114,6 +114,11 @@ impl TlsStream {
         self.session.peer_certificates()?.first()
     }
 
+    /// What it goes over.
+    pub fn network(&self) -> &Stream {
+        &self.stream
+    }
+
     /// The protocol that both agreed to speak inside (ALPN).
     pub fn protocol(&self) -> Option<&[u8]> {
         self.session.alpn_protocol()

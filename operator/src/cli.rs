@@ -181,9 +181,10 @@ pub fn main() -> ExitCode {
 
 /// Runs a command, shows how it failed, and says its exit status.
 fn end(format: Format, command: impl AsyncFnOnce(&Screen) -> Result<(), Trouble>) -> ExitCode {
+    let (log, _until_written) = understudy_mirror::log_output::stderr();
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("UNDERSTUDY_LOG").unwrap_or_else(|_| "off".into()))
-        .with_writer(understudy_mirror::log_output::stderr())
+        .with_writer(log)
         .init();
     let screen = Screen::new(format);
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {

@@ -160,6 +160,8 @@ pub async fn run_on<P: Platform>(
 ) -> Result<Ended, UserError> {
     let arms = arms(&options.experiment);
     let halted = state.halted();
+    // Who looked after its clients looks after the mirror now.
+    mirror.keep_alive(platform.facts().keepalive());
     let mut run = Run { options, platform, mirror, state, arms, halted };
     // Clients speak through this process: it does not go down with what only looks on.
     let result = match AssertUnwindSafe(Box::pin(run.steps(companion))).catch_unwind().await {

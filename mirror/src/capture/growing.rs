@@ -22,13 +22,13 @@ impl Growing {
     }
 
     /// Appends, with room for at least `most_bytes` in all once it is large. The room is a reservation of addresses:
-    /// memory is taken as it is filled.
+    /// memory is taken as it is filled. What outgrows it is moved, as vectors are.
     pub fn extend(&mut self, bytes: &[u8], most_bytes: usize) {
         let (length, capacity) = (self.0.len(), self.0.capacity());
         let needed = length.saturating_add(bytes.len());
-        if needed > capacity && needed > LARGE_BYTES {
+        if needed > capacity && needed > LARGE_BYTES && needed < most_bytes {
             // Where addresses are short it is moved after all.
-            let _ = self.0.try_reserve_exact(most_bytes.max(needed).saturating_sub(length));
+            let _ = self.0.try_reserve_exact(most_bytes.saturating_sub(length));
         }
         self.0.extend_from_slice(bytes);
     }

@@ -3,6 +3,7 @@
 use std::{thread, time::Duration};
 
 use crate::{
+    keepalive::Keepalive,
     production::{
         client_tls::{CertificateError, ClientTlsFiles},
         listener::ListenError,
@@ -29,6 +30,8 @@ pub struct Settings {
     pub client_tls: Option<ClientTlsFiles>,
     /// How long a client may take to say what it wants, the TLS handshake included.
     pub first_packet_limit: Duration,
+    /// When a client or the worker is given up that says nothing any more.
+    pub keepalive: Keepalive,
     /// Threads of the production path.
     pub threads: usize,
     /// The most memory that captured traffic may take, bytes.
@@ -51,6 +54,7 @@ impl Settings {
             worker_tls: None,
             client_tls: None,
             first_packet_limit: FIRST_PACKET_LIMIT,
+            keepalive: Keepalive::default(),
             threads: cores.min(4),
             memory_bytes: default_memory_bytes(),
             disk: None,

@@ -90,6 +90,16 @@ impl ClientTls {
         let paths = paths.into_iter().flatten().cloned().collect();
         Ok(Self { is_required: files.is_required, shown: Renewed::read(paths, move || load(&files))? })
     }
+
+    /// What a client is shown in front of a worker that shows this certificate: the same, where it is the one before the
+    /// last. Both are renewed together, but never at once, and a client that binds its channel would be locked out between.
+    pub fn beside(&self, worker: Option<&CertificateDer<'_>>) -> Arc<Shown> {
+        let last = self.shown.current();
+        if worker.is_none_or(|worker| *worker == last.certificate) {
+            return last;
+        }
+        self.shown.before().filter(|before| worker == Some(&before.certificate)).unwrap_or(last)
+    }
 }
 
 fn load(files: &ClientTlsFiles) -> Result<Shown, CertificateError> {

@@ -12,8 +12,6 @@ pub struct Counters {
     pub unaccepted: AtomicU64,
     /// Connections that are encrypted.
     pub encrypted: AtomicU64,
-    /// Connections that ended for want of TLS that both sides take.
-    pub unencrypted: AtomicU64,
     /// Logins refused since the client's channel could not be bound to the worker's.
     pub unbound: AtomicU64,
     /// Cancel requests passed on.
@@ -22,6 +20,7 @@ pub struct Counters {
     pub replication: AtomicU64,
     /// The worker could not be reached.
     pub worker_unreachable: AtomicU64,
+    unencrypted: [AtomicU64; NoTls::ALL.len()],
     malformed: [[AtomicU64; Wrong::ALL.len()]; Side::ALL.len()],
     refused: [AtomicU64; Cause::ALL.len()],
 }
@@ -76,6 +75,48 @@ impl Wrong {
     }
 }
 
+/// Why there is no TLS with a client that both sides take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoTls {
+    /// The client has to use it, and does not.
+    Plain,
+    /// The two have no version or cipher in common.
+    Version,
+    /// The client's certificate is missing, or not taken.
+    Certificate,
+    /// The client ended it: it does not take what it was shown, say.
+    Alert,
+    /// What the client sends is no TLS.
+    Record,
+}
+
+impl NoTls {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Plain, Self::Version, Self::Certificate, Self::Alert, Self::Record];
+
+    /// Its name in the metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Version => "version",
+            Self::Certificate => "certificate",
+            Self::Alert => "alert",
+            Self::Record => "record",
+        }
+    }
+}
+
+impl From<&rustls::Error> for NoTls {
+    fn from(error: &rustls::Error) -> Self {
+        match error {
+            rustls::Error::PeerIncompatible(_) | rustls::Error::NoApplicationProtocol => Self::Version,
+            rustls::Error::NoCertificatesPresented | rustls::Error::InvalidCertificate(_) => Self::Certificate,
+            rustls::Error::AlertReceived(_) => Self::Alert,
+            _ => Self::Record,
+        }
+    }
+}
+
 /// Why a connection ended before its client was in a session, where no other counter says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
@@ -124,6 +165,18 @@ impl Counters {
         counter.map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 
+    /// Counts a connection that ended for want of TLS that both sides take.
+    pub fn leave_unencrypted(&self, why: NoTls) {
+        if let Some(counter) = self.unencrypted.get(why as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Connections that ended for want of TLS that both sides take, for this reason.
+    pub fn unencrypted(&self, why: NoTls) -> u64 {
+        self.unencrypted.get(why as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
     /// Counts a connection that ended before a session.
     pub fn refuse(&self, cause: Cause) {
         if let Some(counter) = self.refused.get(cause as usize) {
@@ -154,6 +207,11 @@ mod tests {
         let malformed = Side::ALL.map(|side| (side.word(), Wrong::ALL.map(|wrong| counters.malformed(side, wrong))));
         assert_eq!(malformed, [("client", [0; 4]), ("worker", [0, 1, 2, 3])]);
         assert_eq!(Wrong::ALL.map(Wrong::word), ["length", "truncated", "protocol", "record"]);
+        for (times, why) in NoTls::ALL.into_iter().enumerate() {
+            (0..times).for_each(|_| counters.leave_unencrypted(why));
+        }
+        assert_eq!(NoTls::ALL.map(|why| counters.unencrypted(why)), [0, 1, 2, 3, 4]);
+        assert_eq!(NoTls::ALL.map(NoTls::word), ["plain", "version", "certificate", "alert", "record"]);
         let mut words = Cause::ALL.map(Cause::word).to_vec();
         words.sort_unstable();
         words.dedup();

@@ -71,9 +71,14 @@ pub enum GreetError {
     Plain(Box<Connection>),
 }
 
-/// Listens to a client until it has said what it wants. `None`: it went away. Whoever calls sets the limit.
-pub async fn greet(stream: Stream, tls: Option<&ClientTls>) -> Result<Option<Greeted>, GreetError> {
-    let shown = tls.map(|tls| tls.shown.current());
+/// Listens to a client until it has said what it wants, in front of a worker that shows this certificate. `None`: it
+/// went away. Whoever calls sets the limit.
+pub async fn greet(
+    stream: Stream,
+    tls: Option<&ClientTls>,
+    worker: Option<&CertificateDer<'_>>,
+) -> Result<Option<Greeted>, GreetError> {
+    let shown = tls.map(|tls| tls.beside(worker));
     let mut asked = Asked::default();
     let mut start = [0; 4];
     // The first four bytes are read from the stream itself: they tell whether it is TLS.

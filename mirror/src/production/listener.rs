@@ -19,6 +19,9 @@ use super::{
 };
 use crate::stream::Stream;
 
+/// Longer than any mirror runs.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// Why the mirror can't listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
@@ -89,10 +92,15 @@ pub fn start(
         let (production, run_queue, mut stop) = (Arc::clone(production), Arc::clone(run_queue), stop.clone());
         let body = move || {
             run_queue.join(index);
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            let building =
+                tokio::runtime::Builder::new_current_thread().enable_all().thread_keep_alive(FOR_EVER).build();
+            let runtime = match building {
                 Ok(runtime) => runtime,
                 Err(error) => return tracing::error!(%error, "no runtime for the production path"),
             };
+            // The thread for what would hold up all sessions is there from the beginning: to find that there is room for
+            // none would end the session that asks for it.
+            drop(runtime.spawn_blocking(|| ()));
             let sessions = TaskTracker::new();
             let accepted = sessions.clone();
             // A task of its own: what the runtime itself waits for is polled whenever one of the sessions is.

@@ -17,6 +17,7 @@ mod copy;
 mod direction;
 mod ending;
 mod last_answer;
+mod leaving;
 mod wait;
 
 use self::{
@@ -44,6 +45,9 @@ const KEPT_STEP_BYTES: usize = 64 * 1024;
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 /// How often a session looks whether the mirror is draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(250);
+/// A client that has asked for so much is read on when some of it is answered. What is remembered of a request takes more
+/// than the five bytes of the shortest, of which the network between holds a million.
+const MOST_AWAITED: usize = 1 << 14;
 
 struct Relay<'a> {
     production: &'a Production,
@@ -88,7 +92,7 @@ pub async fn run(
         state,
         thread,
         tracker: Tracker::new(state.id, if captured { Keep::Requests } else { Keep::Boundaries })
-            .with_room(production.tap.limit_bytes()),
+            .with_room(production.room_bytes),
         startup: Some(startup),
         steps: Vec::new(),
         upstream: Direction::new(),
@@ -165,6 +169,11 @@ impl Relay<'_> {
         between || crate::clock::now_ns() >= self.production.drain_ends_ns.load(Ordering::SeqCst)
     }
 
+    /// Whether the client is read now.
+    fn may_read_client(&self) -> bool {
+        self.upstream.is_empty() && !self.upstream.closed && self.tracker.awaited() < MOST_AWAITED
+    }
+
     /// What the worker has said is with the client's network, and none of it still on the way there, encrypted.
     fn client_has_all(&self) -> bool {
         self.downstream.is_empty() && !self.client.wants_write()
@@ -189,7 +198,7 @@ impl Relay<'_> {
         if self.downstream.drain(self.client).map_err(|_| End::Client)? {
             moved = true;
         }
-        if self.upstream.is_empty() && !self.upstream.closed {
+        if self.may_read_client() {
             if self.upstream.fill(self.client).map_err(|_| End::Client)? {
                 self.held = true;
                 moved = true;

@@ -20,9 +20,15 @@ type Stamp = Option<(u64, i64, i64, u64)>;
 pub struct Renewed<T> {
     paths: Vec<PathBuf>,
     load: Box<dyn Fn() -> Result<T, CertificateError> + Send + Sync>,
-    // Held for a clone of the pointer alone.
-    current: RwLock<Arc<T>>,
+    // Held for a clone of the pointers alone.
+    current: RwLock<Two<T>>,
     seen: Mutex<Seen>,
+}
+
+/// What was made of the files last, and what before that.
+struct Two<T> {
+    last: Arc<T>,
+    before: Option<Arc<T>>,
 }
 
 /// What was seen of the files last.
@@ -50,13 +56,18 @@ impl<T> Renewed<T> {
     ) -> Result<Self, CertificateError> {
         // Before they are read: what changes meanwhile is read again.
         let seen = Mutex::new(Seen { used: stamps(&paths), refused: None });
-        let current = RwLock::new(Arc::new(load()?));
+        let current = RwLock::new(Two { last: Arc::new(load()?), before: None });
         Ok(Self { paths, load: Box::new(load), current, seen })
     }
 
     /// What was made of them last.
     pub fn current(&self) -> Arc<T> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).last)
+    }
+
+    /// What was made of them before that, where they have changed.
+    pub fn before(&self) -> Option<Arc<T>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).before.clone()
     }
 
     /// Reads them again when they have changed. Whether there is something new; why not, where that is not what it was the
@@ -70,7 +81,9 @@ impl<T> Renewed<T> {
         match (self.load)() {
             Ok(renewed) => {
                 *seen = Seen { used: now, refused: None };
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(renewed);
+                let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+                let before = std::mem::replace(&mut current.last, Arc::new(renewed));
+                current.before = Some(before);
                 Ok(true)
             }
             Err(error) => {

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     client_tls::ClientTls,
-    counters::{Cause, Counters, Side, Wrong},
+    counters::{Cause, Counters, NoTls, Side, Wrong},
     gate::Gate,
     greeting::{GreetError, Greeted, Wish, greet},
     held::HeldHistogram,
@@ -25,7 +25,10 @@ use super::{
     tap::Tap,
     worker::Worker,
 };
-use crate::{clock::now_ns, connection::Connection, stream::Stream, tls::TlsError, wire::encode};
+use crate::{
+    clock::now_ns, connection::Connection, keepalive::Keepalive, reservation, stream::Stream, tls::TlsError,
+    wire::encode,
+};
 
 /// How long a client may take to say what it wants, unless told otherwise (PostgreSQL's `authentication_timeout`).
 pub const FIRST_PACKET_LIMIT: Duration = Duration::from_secs(60);
@@ -53,6 +56,8 @@ pub struct Production {
     pub first_packet_limit: Duration,
     /// The door to the shadow path.
     pub tap: Arc<Tap>,
+    /// Addresses that are reserved for a large request, bytes.
+    pub room_bytes: usize,
     /// Holds exchanges back during a cut.
     pub gate: Gate,
     /// The sessions that are open.
@@ -63,6 +68,8 @@ pub struct Production {
     greets_nobody: CancellationToken,
     /// From then on they end in the middle of one too, ns since the mirror's epoch.
     pub drain_ends_ns: AtomicU64,
+    /// When who says nothing any more is given up, on both sides. Locked for a copy.
+    keepalive: RwLock<Keepalive>,
     /// What is counted.
     pub counters: Counters,
     /// What the mirror added to exchanges, by power of two of microseconds.
@@ -82,15 +89,27 @@ impl Production {
             worker,
             client_tls,
             first_packet_limit,
+            room_bytes: reservation::room_bytes(tap.limit_bytes()),
             tap,
             gate: Gate::new(threads),
             sessions: Sessions::default(),
             draining: AtomicBool::new(false),
             greets_nobody: CancellationToken::new(),
             drain_ends_ns: AtomicU64::new(u64::MAX),
+            keepalive: RwLock::default(),
             counters: Counters::default(),
             held_us: PerThread::new(threads),
         })
+    }
+
+    /// When clients and the worker of connections that begin from now on are given up.
+    pub fn keepalive(&self) -> Keepalive {
+        *self.keepalive.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets it.
+    pub fn keep_alive(&self, keepalive: Keepalive) {
+        *self.keepalive.write().unwrap_or_else(PoisonError::into_inner) = keepalive;
     }
 
     /// Sessions end from now on, each between two transactions, and after `limit` in the middle of one.
@@ -109,15 +128,24 @@ impl Production {
 pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
     let counters = &production.counters;
     counters.connections.fetch_add(1, Ordering::Relaxed);
+    production.keepalive().apply(&stream);
     let Some(greeted) = greeted(&production, stream).await else { return };
     let Greeted { mut client, packet, wish, certificate } = greeted;
     if certificate.is_some() {
         counters.encrypted.fetch_add(1, Ordering::Relaxed);
     }
-    let mut worker = match production.worker.connect(WORKER_LIMIT).await {
+    // Who waits for a session waits as long as a login may take.
+    let patience = if matches!(wish, Wish::Session(_)) { login::LIMIT } else { WORKER_LIMIT };
+    let connected = select! {
+        biased;
+        connected = production.worker.connect(WORKER_LIMIT, patience) => connected,
+        () = production.greets_nobody.cancelled() => return refuse(&mut client, LEAVING.0, LEAVING.1).await,
+    };
+    let mut worker = match connected {
         Ok(worker) => worker,
         Err(error) => return unreachable_worker(&production, &mut client, &error).await,
     };
+    worker.keep_alive(production.keepalive());
     match wish {
         Wish::Cancel => {
             counters.cancels.fetch_add(1, Ordering::Relaxed);
@@ -168,7 +196,9 @@ pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
 /// counted.
 async fn greeted(production: &Production, stream: Stream) -> Option<Greeted> {
     let counters = &production.counters;
-    let greeting = timeout(production.first_packet_limit, greet(stream, production.client_tls.as_ref()));
+    let worker = production.worker.certificate();
+    let greeting = greet(stream, production.client_tls.as_ref(), worker.as_ref());
+    let greeting = timeout(production.first_packet_limit, greeting);
     // Who gets no word here would get none from the worker.
     let greeted = select! {
         biased;
@@ -190,11 +220,14 @@ async fn greeted(production: &Production, stream: Stream) -> Option<Greeted> {
             refuse(&mut client, "0A000", &why).await;
         }
         Ok(Err(GreetError::Plain(mut client))) => {
-            counters.unencrypted.fetch_add(1, Ordering::Relaxed);
+            counters.leave_unencrypted(NoTls::Plain);
             refuse(&mut client, "28000", "understudy: clients have to use TLS here (sslmode=require)").await;
         }
         Ok(Err(GreetError::Tls(error))) => {
-            counters.unencrypted.fetch_add(1, Ordering::Relaxed);
+            counters.leave_unencrypted(match &error {
+                TlsError::Handshake(error) => error.into(),
+                _ => NoTls::Record,
+            });
             tracing::debug!(%error, "no TLS with a client");
         }
     }

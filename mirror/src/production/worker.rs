@@ -1,11 +1,16 @@
 //! The worker: where it is, and how it is spoken to. The modes are libpq's `sslmode`, and mean the same.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use rustls::{
     ClientConfig,
     client::{WebPkiServerVerifier, danger::ServerCertVerifier},
-    pki_types::{IpAddr, Ipv4Addr, PrivateKeyDer, ServerName, pem::PemObject as _},
+    pki_types::{CertificateDer, IpAddr, Ipv4Addr, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
 use tokio::time::timeout;
 use understudy_crds::mirror_config::SslMode;
@@ -47,6 +52,8 @@ struct WorkerTls {
     /// The name that its certificate must have.
     name: ServerName<'static>,
     mode: SslMode,
+    /// The certificate that it has shown last. Locked for a look.
+    shown: Arc<RwLock<Option<CertificateDer<'static>>>>,
 }
 
 impl From<Address> for Worker {
@@ -71,7 +78,12 @@ impl Worker {
         let paths = files.authorities.iter().chain(identity).cloned().collect();
         let files = files.clone();
         let config = Arc::new(Renewed::read(paths, move || config(mode, &files))?);
-        Ok(Self { address, tls: Some(WorkerTls { config, name, mode }) })
+        Ok(Self { address, tls: Some(WorkerTls { config, name, mode, shown: Arc::default() }) })
+    }
+
+    /// The certificate that it has shown last, where there is TLS to it.
+    pub fn certificate(&self) -> Option<CertificateDer<'static>> {
+        self.tls.as_ref().and_then(|tls| tls.shown.read().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     /// Reads our certificate and the authorities again when they have changed. Whether they have; why they can't be used.
@@ -79,21 +91,40 @@ impl Worker {
         self.tls.as_ref().map_or(Ok(false), |tls| tls.config.renew())
     }
 
-    /// Connects, TLS included, or fails within `limit`.
-    pub async fn connect(&self, limit: Duration) -> Result<Connection, TlsError> {
-        let connecting = async {
-            let stream = Stream::connect(&self.address, limit).await?;
-            let Some(WorkerTls { config, name, mode }) = &self.tls else { return Ok(Connection::Plain(stream)) };
-            match (is_offered(&stream).await?, mode) {
-                (true, _) => {
-                    let client = TlsClient { config: config.current(), name: name.clone() };
-                    Ok(Connection::Tls(Box::new(TlsStream::agree(stream, &client).await?)))
-                }
-                (false, SslMode::Prefer) => Ok(Connection::Plain(stream)),
-                (false, _) => Err(TlsError::NotOffered),
+    /// Connects within `limit`, and agrees on TLS within `patience`: the worker answers to that when it has made a process
+    /// for the client, which on a busy machine may take long.
+    pub async fn connect(&self, limit: Duration, patience: Duration) -> Result<Connection, TlsError> {
+        let stream = Stream::connect(&self.address, limit).await?;
+        let Some(tls) = &self.tls else { return Ok(Connection::Plain(stream)) };
+        let agreed = timeout(patience, tls.agree(stream)).await;
+        match agreed.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())) {
+            // As libpq does.
+            Err(TlsError::Handshake(_)) if tls.mode == SslMode::Prefer => {
+                Ok(Connection::Plain(Stream::connect(&self.address, limit).await?))
             }
-        };
-        timeout(limit, connecting).await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+            agreed => agreed,
+        }
+    }
+}
+
+impl WorkerTls {
+    async fn agree(&self, stream: Stream) -> Result<Connection, TlsError> {
+        match (is_offered(&stream).await?, self.mode) {
+            (true, _) => {
+                let client = TlsClient { config: self.config.current(), name: self.name.clone() };
+                let encrypted = TlsStream::agree(stream, &client).await?;
+                self.note(encrypted.peer_certificate());
+                Ok(Connection::Tls(Box::new(encrypted)))
+            }
+            (false, SslMode::Prefer) => Ok(Connection::Plain(stream)),
+            (false, _) => Err(TlsError::NotOffered),
+        }
+    }
+
+    fn note(&self, certificate: Option<&CertificateDer<'static>>) {
+        if self.shown.read().unwrap_or_else(PoisonError::into_inner).as_ref() != certificate {
+            *self.shown.write().unwrap_or_else(PoisonError::into_inner) = certificate.cloned();
+        }
     }
 }
 
@@ -106,7 +137,8 @@ fn config(mode: SslMode, files: &WorkerTlsFiles) -> Result<ClientConfig, Certifi
         (SslMode::VerifyCa | SslMode::VerifyFull, Some(path)) => {
             let roots = Arc::new(authorities(path)?);
             let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?;
-            if mode == SslMode::VerifyFull { verifier } else { Arc::new(Lenient::any_name(verifier, provider)) }
+            let own = certificates(path)?;
+            Arc::new(Lenient::vouched_for(verifier, own, mode == SslMode::VerifyFull, provider))
         }
     };
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);

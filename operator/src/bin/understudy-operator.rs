@@ -80,7 +80,8 @@ struct ControllerArguments {
 
 fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| DEFAULT_FILTER.into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr()).init();
+    let (log, _until_written) = stderr();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(log).init();
     // One provider for all: two in one program panic when the first is used. Only the first call counts.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match run(Arguments::parse().command) {

@@ -1,4 +1,4 @@
-//! A worker that shows a certificate, mirrors in front of it, and libpq as their client.
+//! A worker that shows a certificate, mirrors in front of it with two arms, and libpq as their client.
 
 use std::{fs, net::SocketAddr, process::Stdio, time::Duration};
 
@@ -8,6 +8,7 @@ use tokio::{
     process::Command,
     time::timeout,
 };
+use understudy_crds::{condition::ArmState, status::ArmStatus};
 use understudy_harness::{Cluster, server_account, wait_until};
 
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     http,
     scenario::{SSL_REQUEST, request},
     turn::{Turn, take_turn},
+    twins::contents,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -31,6 +33,8 @@ const ENCRYPTED: [&str; 4] = [
 pub struct TlsWorker {
     /// The server.
     pub server: Cluster,
+    /// `baseline` and `candidate`, which let everybody in.
+    arms: [Cluster; 2],
     desk: Desk,
     _turn: Turn,
 }
@@ -39,10 +43,13 @@ impl TlsWorker {
     /// Waits for its turn and starts a worker with this certificate and its key; it speaks plain text as well.
     pub async fn start(certificate: &str, key: &str, hba: &str, prepared: &str) -> Self {
         let turn = take_turn().await;
-        let server = Cluster::builder().hba(hba).setting("listen_addresses", "localhost").start().await;
+        let worker = Cluster::builder().hba(hba).setting("listen_addresses", "localhost").start();
+        let (server, baseline, candidate) = tokio::join!(worker, Cluster::start(), Cluster::start());
         encrypt(&server, certificate, key).await;
-        server.connect().await.batch_execute(prepared).await.expect("a prepared worker");
-        Self { server, desk: Desk::new(), _turn: turn }
+        for server in [&server, &baseline, &candidate] {
+            server.connect().await.batch_execute(prepared).await.expect("a prepared server");
+        }
+        Self { server, arms: [baseline, candidate], desk: Desk::new(), _turn: turn }
     }
 
     /// Holds clients that must show a certificate to this authority, and waits until it does.
@@ -66,9 +73,14 @@ impl TlsWorker {
         ([127, 0, 0, 1], self.server.port()).into()
     }
 
-    /// A mirror in front of it; `more` goes into its configuration document.
+    /// A mirror in front of it, with both arms; `more` goes into its configuration document.
     pub async fn mirror(&self, more: &str) -> TlsMirror {
         self.mirror_to("localhost", more).await
+    }
+
+    /// The same, without these arms: nothing is captured, unless `more` names others.
+    pub async fn mirror_alone(&self, more: &str) -> TlsMirror {
+        self.start_mirror("localhost", self.server.port(), more).await
     }
 
     /// The same, with a name for the worker's host.
@@ -78,6 +90,13 @@ impl TlsWorker {
 
     /// The same, with what stands before the worker.
     pub async fn mirror_at(&self, host: &str, port: u16, more: &str) -> TlsMirror {
+        let [baseline, candidate] = &self.arms;
+        let arm = |name: &str, arm: &Cluster| format!("- {{ name: {name}, address: \"127.0.0.1:{}\" }}\n", arm.port());
+        let arms = format!("arms:\n{}{}", arm("baseline", baseline), arm("candidate", candidate));
+        self.start_mirror(host, port, &format!("{more}{arms}")).await
+    }
+
+    async fn start_mirror(&self, host: &str, port: u16, more: &str) -> TlsMirror {
         let worker = format!("{host}:{port}");
         let document = format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworker: {worker}\n{more}");
         let config = self.desk.write("mirror.yaml", &document).to_string_lossy().into_owned();
@@ -86,10 +105,40 @@ impl TlsWorker {
         TlsMirror { running, through, admin, config }
     }
 
+    /// Waits until both arms have played all that this mirror has captured, and alike, and holds their contents against the
+    /// worker's.
+    pub async fn expect_level(&self, mirror: &TlsMirror) {
+        wait_until("the arms have played everything", || async {
+            let settled = |arm: &ArmStatus| {
+                let counts = &arm.exchanges;
+                arm.lag.exchanges == 0 && counts.played + counts.skipped.values().sum::<i64>() == counts.captured
+            };
+            mirror.arms().await.iter().all(|arm| arm.state != ArmState::Live || settled(arm))
+        })
+        .await;
+        for arm in mirror.arms().await {
+            assert_eq!((arm.state, arm.exchanges.lost), (ArmState::Live, 0), "{arm:#?}");
+            assert!(arm.divergence.values().all(|n| *n == 0), "{arm:#?}");
+        }
+        let wanted = contents(&self.server.connect().await, &[]).await;
+        for arm in &self.arms {
+            // What is committed last may not have been captured when the arms were looked at.
+            wait_until("the arm holds what the worker does", || async {
+                contents(&arm.connect().await, &[]).await == wanted
+            })
+            .await;
+        }
+    }
+
     /// Whether psql's connection to its server is encrypted, or what it says. It is `ann` unless told otherwise.
     pub async fn psql(&self, at: SocketAddr, how: &str) -> Result<String, String> {
+        self.psql_of("localhost", at, how).await
+    }
+
+    /// The same, of a server that is known by this name.
+    pub async fn psql_of(&self, host: &str, at: SocketAddr, how: &str) -> Result<String, String> {
         let who = "dbname=postgres user=ann password=secret";
-        let dsn = format!("host=localhost hostaddr={} port={} {who} {how}", at.ip(), at.port());
+        let dsn = format!("host={host} hostaddr={} port={} {who} {how}", at.ip(), at.port());
         let psql = Command::new(self.server.server().spec().binaries.program("psql"))
             .args(["-X", "-w", "-At", "-c", "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", &dsn])
             .env("PGPASSFILE", "/dev/null")
@@ -115,6 +164,11 @@ pub struct TlsMirror {
 }
 
 impl TlsMirror {
+    /// What it says of its arms.
+    pub async fn arms(&self) -> Vec<ArmStatus> {
+        http::status(&self.admin).await.unwrap_or_else(|e| panic!("{e}\n{}", self.running.transcript())).arms
+    }
+
     /// A number of its metrics, over all labels that it has.
     pub async fn metric(&self, name: &str) -> i64 {
         let text = http::get(&self.admin, "/metrics").await.expect("metrics");

@@ -1,7 +1,8 @@
 //! One test at a time: each of them loads the machine's cores, and a test that shares them measures
-//! its neighbour. It orders tests of one build directory, whatever process they run in.
+//! its neighbour. Those that measure nothing and mostly wait may run beside one another. It orders tests of one build
+//! directory, whatever process they run in.
 
-use std::{fs::File, path::PathBuf};
+use std::{fs::File, io, path::PathBuf};
 
 /// The right to run; it ends when this is dropped.
 #[derive(Debug)]
@@ -11,10 +12,19 @@ pub struct Turn {
 
 /// Waits for the tests before this one. The kernel gives the turn on when a test process dies.
 pub async fn take_turn() -> Turn {
+    take(File::lock).await
+}
+
+/// Waits for the tests before this one that want to be by themselves.
+pub async fn take_turn_beside_others() -> Turn {
+    take(File::lock_shared).await
+}
+
+async fn take(lock: fn(&File) -> io::Result<()>) -> Turn {
     let path = programs().join("understudy-e2e.lock");
     let lock = tokio::task::spawn_blocking(move || {
         let file = File::create(&path).expect("the lock of the end-to-end tests");
-        file.lock().expect("a turn");
+        lock(&file).expect("a turn");
         file
     });
     Turn { _lock: lock.await.expect("a turn") }

@@ -13,7 +13,7 @@ use crate::{
     child::{Ended, Running, start},
     experiment::Desk,
     http,
-    turn::{Turn, take_turn},
+    turn::{Turn, take_turn_beside_others},
 };
 
 const LEVEL_LIMIT: Duration = Duration::from_secs(60);
@@ -38,7 +38,7 @@ pub struct Twins {
 }
 
 impl Twins {
-    /// Waits for its turn and starts everything; `of_worker` sets up the two workers, `prepared` is run on all.
+    /// Waits for its turn, which it shares with others of its kind, and starts everything; `of_worker` sets up the two workers, `prepared` is run on all.
     pub async fn start(of_worker: impl Fn(ClusterBuilder) -> ClusterBuilder, prepared: &str) -> Self {
         Self::start_with(of_worker, prepared, "").await
     }
@@ -49,7 +49,7 @@ impl Twins {
         prepared: &str,
         document: &str,
     ) -> Self {
-        let turn = take_turn().await;
+        let turn = take_turn_beside_others().await;
         let arm = || Cluster::builder().setting("max_prepared_transactions", "4");
         let worker = || of_worker(arm()).start();
         let (direct, worker, baseline, candidate) = tokio::join!(worker(), worker(), arm().start(), arm().start());
@@ -138,7 +138,7 @@ pub fn address(of: &Cluster) -> SocketAddr {
 
 /// Each table with a digest of its rows, and each sequence with where it stands. `left_out`: columns, as
 /// `schema.table.column`, that each server fills with what is its own, such as the time.
-async fn contents(client: &Client, left_out: &[&str]) -> Vec<String> {
+pub async fn contents(client: &Client, left_out: &[&str]) -> Vec<String> {
     let tables =
         "SELECT format('%I.%I', n.nspname, c.relname), string_agg(format('t.%I', a.attname), ', ' ORDER BY a.attnum)
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

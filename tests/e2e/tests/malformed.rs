@@ -357,7 +357,9 @@ async fn a_client_without_tls_is_told_where_it_is_needed_and_counted() {
     client.send(&startup("postgres")).await;
     let (heard, ()) = tokio::join!(client.rest(), expect_served(&neighbour));
     expect_error("no TLS", &heard, "28000");
-    before.expect_grown(&stage.admin, "no TLS", &[("connections", 1), ("connections_unencrypted", 1)]).await;
+    before
+        .expect_grown(&stage.admin, "no TLS", &[("connections", 1), ("connections_unencrypted{cause=\"plain\"}", 1)])
+        .await;
     expect_served(&neighbour).await;
     drop(neighbour);
     stage.end().await;

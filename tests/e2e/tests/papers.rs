@@ -50,6 +50,20 @@ impl Papers {
         papers
     }
 
+    /// A certificate of `localhost` that has signed itself, as an authority may, as PostgreSQL's manual has one made; and
+    /// its key.
+    pub fn signs_itself(&self) -> (String, String) {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let (at, key_at) = (self.path("itself.crt"), self.path("itself.key"));
+        fs::write(&at, certificate.pem()).expect("a certificate");
+        fs::write(&key_at, key.serialize_pem()).expect("a key");
+        fs::set_permissions(&key_at, fs::Permissions::from_mode(0o600)).expect("mode");
+        (at, key_at)
+    }
+
     /// Where a file is.
     pub fn path(&self, name: &str) -> String {
         self.directory.path().join(name).to_string_lossy().into_owned()

@@ -21,13 +21,15 @@ use understudy_e2e::{
     load::{Load, TABLES},
     raw::{Raw, startup},
     stage::{Servers, Stage, TOKEN},
-    wire::{Wire, kinds, message, query},
+    wire::{Wire, execute, kinds, message, query, sync},
 };
 use understudy_harness::{Paused, wait_until};
 use understudy_mirror::shadow::log::disk::segments;
 
 /// What the mirror gives its sessions, and a little.
 const LIMIT: Duration = Duration::from_secs(15);
+/// What a transaction is given to end, but for what a clock may be off.
+const GIVEN: Duration = Duration::from_millis(9900);
 /// Less than it gives those who have something to end.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
@@ -119,6 +121,7 @@ async fn a_transaction_that_does_not_end_is_told_and_closed() {
     stage.mirror.signal(Signal::TERM);
     let words = stubborn.last_words(&[]).await;
     println!("after {:?}: {}", began.elapsed(), String::from_utf8_lossy(&words));
+    assert!(began.elapsed() > GIVEN, "it was given {:?}", began.elapsed());
     let worker = stage.servers.worker.connect().await;
     stage.mirror.ended_within(LIMIT).await.expect_code(0);
     wait_until("its backend has ended", || async {
@@ -129,6 +132,38 @@ async fn a_transaction_that_does_not_end_is_told_and_closed() {
     let rows: i64 = worker.query_one("SELECT count(*) FROM ledger", &[]).await.expect("rows").get(0);
     assert_eq!(rows, 0, "what was not committed is not there");
     assert!(said(&words, "SFATAL") && said(&words, "C57P01"), "it was told nothing: {words:?}");
+}
+
+/// To be told that the server shuts down means that nothing was done: who hears it does it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_that_does_not_end_is_cancelled_before_its_client_is_told_to_connect_again() {
+    let servers = Servers::start(2, TABLES).await;
+    let arms = servers.addresses();
+    let stage = servers.mirror("64Mi", &arms).await;
+    let worker = stage.servers.worker.connect().await;
+    let holder = stage.servers.worker.connect().await;
+    holder.batch_execute("BEGIN; UPDATE counters SET n = 1 WHERE id = 0").await.expect("a lock");
+    let (mut simple, mut extended) = (Wire::connect(stage.through).await, Wire::connect(stage.through).await);
+    simple.send(&query("UPDATE counters SET n = n + 10 WHERE id = 0")).await;
+    extended.send(&[execute("UPDATE counters SET n = n + 100 WHERE id = 0", &[]), sync()].concat()).await;
+    wait_until("both wait for the lock", || async {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        worker.query_one(sql, &[]).await.is_ok_and(|row| row.get::<_, i64>(0) == 2)
+    })
+    .await;
+    let began = Instant::now();
+    stage.mirror.signal(Signal::TERM);
+    for session in [&mut simple, &mut extended] {
+        let words = session.last_words(&[]).await;
+        let cancelled = words.windows(6).position(|code| code == b"C57014");
+        let told = words.windows(6).position(|code| code == b"C57P01");
+        assert!(cancelled.is_some() && cancelled < told, "{}", String::from_utf8_lossy(&words));
+    }
+    assert!(began.elapsed() > GIVEN, "they were given {:?}", began.elapsed());
+    stage.mirror.ended_within(LIMIT).await.expect_code(0);
+    holder.batch_execute("ROLLBACK").await.expect("the lock is free");
+    let counted: i64 = worker.query_one("SELECT n FROM counters WHERE id = 0", &[]).await.expect("a row").get(0);
+    assert_eq!(counted, 0, "what was cancelled is not done");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

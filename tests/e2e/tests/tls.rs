@@ -8,6 +8,7 @@ use tokio::{
     net::TcpStream,
 };
 use understudy_e2e::{
+    http,
     scenario::{GSSENC_REQUEST, SSL_REQUEST, request},
     talk::Talk,
     tls_worker::TlsWorker,
@@ -66,6 +67,7 @@ async fn channel_binding_holds_or_is_refused_in_clear_words_over_each_pair_of_co
             };
             assert!(as_expected, "TLS: {what}; sslmode={sslmode} channel_binding={binding}: {got:?}, not {expected:?}");
         }
+        worker.expect_level(&mirror).await;
         drop(mirror);
     }
 }
@@ -76,21 +78,22 @@ async fn clients_are_held_to_what_is_asked_of_them() {
     let shows = format!("sslcert={} sslkey={}", papers.path("ann.crt"), papers.path("ann.key"));
     let authorities = format!(", authorities: {}", papers.path("ca.crt"));
     let cases = [
-        (", required: true", "sslmode=disable", Err("clients have to use TLS here")),
-        (", required: true", "sslmode=require", Ok(())),
-        (", minimum: \"1.3\"", "sslmode=require ssl_max_protocol_version=TLSv1.2", Err("protocol version")),
-        (", minimum: \"1.3\"", "sslmode=require", Ok(())),
-        ("", "sslmode=require ssl_max_protocol_version=TLSv1.2", Ok(())),
+        (", required: true", "sslmode=disable", Err("clients have to use TLS here"), "plain"),
+        (", required: true", "sslmode=require", Ok(()), ""),
+        (", minimum: \"1.3\"", "sslmode=require ssl_max_protocol_version=TLSv1.2", Err("protocol version"), "version"),
+        (", minimum: \"1.3\"", "sslmode=require", Ok(()), ""),
+        ("", "sslmode=require ssl_max_protocol_version=TLSv1.2", Ok(()), ""),
         (
             &format!("{authorities}, certificateRequired: true"),
             "sslmode=require sslcert=none",
             Err("certificate required"),
+            "certificate",
         ),
-        (&format!("{authorities}, certificateRequired: true"), &format!("sslmode=require {shows}"), Ok(())),
-        (&authorities, "sslmode=require sslcert=none", Ok(())),
-        ("", &format!("sslmode=verify-full sslrootcert={}", papers.path("ca.crt")), Ok(())),
+        (&format!("{authorities}, certificateRequired: true"), &format!("sslmode=require {shows}"), Ok(()), ""),
+        (&authorities, "sslmode=require sslcert=none", Ok(()), ""),
+        ("", &format!("sslmode=verify-full sslrootcert={}", papers.path("ca.crt")), Ok(()), ""),
     ];
-    for (more, how, expected) in cases {
+    for (more, how, expected, why) in cases {
         let mirror = worker.mirror(&papers.clients("mirror", more)).await;
         let got = worker.psql(mirror.through, how).await;
         let as_expected = match (&got, expected) {
@@ -99,6 +102,12 @@ async fn clients_are_held_to_what_is_asked_of_them() {
             _ => false,
         };
         assert!(as_expected, "clientTls{more}; {how}: {got:?}, not {expected:?}");
+        let text = http::get(&mirror.admin, "/metrics").await.expect("metrics");
+        for cause in ["plain", "version", "certificate"] {
+            let wanted = u32::from(cause == why);
+            let line = format!("understudy_connections_unencrypted_total{{cause=\"{cause}\"}} {wanted}\n");
+            assert!(text.contains(&line), "clientTls{more}; {how}: no {line}in\n{text}");
+        }
         drop(mirror);
     }
 }

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::net::TcpStream;
 use understudy_e2e::{
     talk::Talk,
-    tls_worker::TlsWorker,
+    tls_worker::{TlsWorker, encrypt},
     wire::{kinds, query},
 };
 use understudy_harness::wait_until;
@@ -147,4 +147,61 @@ async fn what_the_worker_is_shown_and_whom_it_must_come_from_are_renewed_and_bro
     wait_until("the worker is a stranger", || async { session().await.is_err() }).await;
     replace(&papers.path("ca.crt"), &trusted);
     wait_until("it is none any more", || async { session().await.is_ok() }).await;
+}
+
+/// As PostgreSQL's manual has a certificate made: who knows it trusts it, and nobody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_signs_its_own_certificate_is_trusted_by_who_knows_it() {
+    let (papers, strangers) = (Papers::new(), Papers::new());
+    let (itself, key) = papers.signs_itself();
+    let (other, _) = strangers.signs_itself();
+    let worker = TlsWorker::start(&itself, &key, HBA, "CREATE ROLE ann LOGIN").await;
+    for (mode, host, authority, trusted) in [
+        ("verify-ca", "127.0.0.1", &itself, true),
+        ("verify-full", "localhost", &itself, true),
+        ("verify-full", "127.0.0.1", &itself, false),
+        ("verify-ca", "localhost", &other, false),
+        ("verify-full", "localhost", &other, false),
+    ] {
+        let document = format!("workerTls: {{ mode: {mode}, authorities: {authority} }}\n");
+        let mirror = worker.mirror_to(host, &document).await;
+        let through = worker.psql(mirror.through, "sslmode=disable").await;
+        assert_eq!(through.is_ok(), trusted, "{mode} of {host}: {through:?}");
+        // As libpq has it.
+        let how = format!("sslmode={mode} sslrootcert={authority}");
+        let dsn_host = worker.psql_of(host, worker.address(), &how).await;
+        assert_eq!(dsn_host.is_ok(), trusted, "libpq, {mode} of {host}: {dsn_host:?}");
+    }
+}
+
+/// The two are never renewed at the same moment: until both are, clients that bind their channel are shown what the worker
+/// shows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn channels_are_bound_while_one_of_the_two_has_the_new_certificate_and_the_other_the_old_one() {
+    const HELD: &str = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+    let papers = Papers::new();
+    let worker = papers.worker(HELD, "CREATE ROLE ann LOGIN PASSWORD 'secret'").await;
+    let (own, own_key) = (papers.path("own.crt"), papers.path("own.key"));
+    let show = |name: &str| {
+        replace(&papers.path(&format!("{name}.key")), &own_key);
+        replace(&papers.path(&format!("{name}.crt")), &own);
+    };
+    show("worker");
+    let tls = format!("clientTls: {{ certificate: {own}, key: {own_key} }}\nworkerTls: {{ mode: require }}\n");
+    let mirror = worker.mirror(&tls).await;
+    let bound = || async { worker.psql(mirror.through, "sslmode=require channel_binding=require").await };
+    bound().await.expect("both have the old one");
+    show("renewed");
+    let noticed = "clients are shown the new certificate";
+    wait_until("the mirror has the new one", || async { mirror.running.transcript().contains(noticed) }).await;
+    for _ in 0..3 {
+        bound().await.expect("the worker has the old one");
+    }
+    encrypt(&worker.server, &papers.path("renewed.crt"), &papers.path("renewed.key")).await;
+    // The mirror sees what the worker shows when it next connects.
+    wait_until("both have the new one", || async { bound().await.is_ok() }).await;
+    for _ in 0..3 {
+        bound().await.expect("both have the new one");
+    }
+    worker.expect_level(&mirror).await;
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use understudy_mirror::{
     capture::exchange::Event,
     production::{
-        counters::{Cause, Side, Wrong},
+        counters::{Cause, NoTls, Side, Wrong},
         session::Production,
         tap::Tap,
     },
@@ -149,7 +149,6 @@ fn counted(script: &Script, greeted: &Greeted, sent: &[u8], said: &[u8], played:
     for (counter, name) in [
         (&counters.unaccepted, "unaccepted"),
         (&counters.encrypted, "encrypted"),
-        (&counters.unencrypted, "unencrypted"),
         (&counters.unbound, "unbound"),
         (&counters.worker_unreachable, "unreachable"),
     ] {
@@ -159,6 +158,7 @@ fn counted(script: &Script, greeted: &Greeted, sent: &[u8], said: &[u8], played:
     let malformed = of_wrong(Wrong::Length);
     assert!(Wrong::ALL.into_iter().map(of_wrong).sum::<u64>() <= 1, "counted for two things");
     assert_eq!(of_wrong(Wrong::Record), 0, "nobody spoke TLS");
+    assert!(NoTls::ALL.into_iter().all(|why| counters.unencrypted(why) == 0), "nobody had to speak TLS");
     // Or the server has not heard a login's message to its end.
     let refuses = holds(said, b"C08P01") || holds(said, b"C28");
     assert!(of_wrong(Wrong::Protocol) == 0 || refuses, "counted as refused, and was not");

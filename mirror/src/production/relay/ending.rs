@@ -90,10 +90,13 @@ impl Relay<'_> {
                 self.pass_on().await;
                 self.tell(whole, "08P01", &error.to_string()).await;
             }
-            End::Drained => {
-                let whole = self.tracker.server_at_boundary();
-                self.tell(whole, LEAVING.0, LEAVING.1).await;
-            }
+            End::Drained => match self.settle().await {
+                Ok(true) => self.tell(self.tracker.server_at_boundary(), LEAVING.0, LEAVING.1).await,
+                // Nobody knows what comes of it: so does the client, which hears no more of it.
+                Ok(false) => self.client.cut(),
+                // The worker has ended it, and said why.
+                Err(_) => {}
+            },
         }
     }
 

@@ -13,12 +13,12 @@ use super::{DRAIN_LOOK, Relay};
 /// worker has been told that the client is gone, so it works on for exactly as long as it would have.
 const LAST_ANSWER_LIMIT: Duration = Duration::from_secs(3600);
 /// How much of it is read: an outcome is short. Rows beyond it nobody wants, and the worker gives them
-/// up as it would have when it finds that nobody takes them.
-const LAST_ANSWER_BYTES: usize = 1 << 20;
+/// up as it would have when it finds that nobody takes them, which is at the second of its buffers of 8 KiB.
+const LAST_ANSWER_BYTES: usize = 1 << 14;
 
 impl Relay<'_> {
     /// The client is gone in the middle of an exchange: the worker goes on with it as it would without
-    /// a mirror, and its outcome decides what the arms have to do.
+    /// a mirror, and its outcome decides what the arms have to do. Where nothing is captured nobody has to know it.
     pub(super) async fn last_answer(&mut self) {
         if self.held {
             self.upstream.abandon();
@@ -33,6 +33,9 @@ impl Relay<'_> {
                 true
             });
             if self.upstream.is_empty() && !told {
+                if !self.captured {
+                    return;
+                }
                 self.worker.shutdown_write();
                 told = true;
             }

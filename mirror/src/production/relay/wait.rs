@@ -57,11 +57,9 @@ impl Relay<'_> {
         let add = |interest: &mut Option<Interest>, more: Interest| {
             *interest = Some(interest.map_or(more, |i| i.add(more)));
         };
-        if self.upstream.is_empty() {
-            if !self.upstream.closed {
-                add(&mut client, Interest::READABLE);
-            }
-        } else if !self.held {
+        if self.may_read_client() {
+            add(&mut client, Interest::READABLE);
+        } else if !self.upstream.is_empty() && !self.held {
             add(&mut worker, Interest::WRITABLE);
         }
         if !self.downstream.is_empty() {

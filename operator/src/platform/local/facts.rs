@@ -2,6 +2,10 @@
 //!
 //! Only reads; what the facts mean is decided in [`super::preflight`] and [`super::arm_config`].
 
+use std::time::Duration;
+
+use understudy_mirror::keepalive::Keepalive;
+
 use super::{
     arm_config::WorkerSetting,
     binaries::Version,
@@ -96,6 +100,17 @@ impl WorkerFacts {
         self.setting(name).and_then(|value| value.parse().ok()).unwrap_or(0)
     }
 
+    /// When it gives up clients that say nothing any more.
+    pub fn keepalive(&self) -> Keepalive {
+        let set = |name| u64::try_from(self.number(name)).ok().filter(|value| *value > 0);
+        Keepalive {
+            idle: set("tcp_keepalives_idle").map(Duration::from_secs),
+            interval: set("tcp_keepalives_interval").map(Duration::from_secs),
+            count: set("tcp_keepalives_count").and_then(|count| u32::try_from(count).ok()),
+            user_timeout: set("tcp_user_timeout").map(Duration::from_millis),
+        }
+    }
+
     /// `PostgreSQL 15.18`.
     pub fn product(&self) -> String {
         format!("PostgreSQL {}", self.version)
@@ -158,4 +173,29 @@ async fn read_tablespaces(session: &Session) -> Result<Vec<Tablespace>, UserErro
 async fn names(session: &Session, sql: &str) -> Result<Vec<String>, UserError> {
     let rows = session.rows(sql, &[]).await?;
     rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(|e| session.failed(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_worker_leaves_to_the_system_is_left_to_the_system() {
+        let setting = |name: &str, value: &str| WorkerSetting {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            source: String::new(),
+            context: String::new(),
+        };
+        let settings = vec![
+            setting("tcp_keepalives_idle", "60"),
+            setting("tcp_keepalives_interval", "0"),
+            setting("tcp_keepalives_count", "6"),
+            setting("tcp_user_timeout", "90000"),
+        ];
+        let found = WorkerFacts { settings, ..WorkerFacts::default() }.keepalive();
+        let (idle, user_timeout) = (Some(Duration::from_secs(60)), Some(Duration::from_secs(90)));
+        assert_eq!(found, Keepalive { idle, interval: None, count: Some(6), user_timeout });
+        assert_eq!(WorkerFacts::default().keepalive(), Keepalive::default());
+    }
 }

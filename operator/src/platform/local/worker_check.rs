@@ -71,12 +71,12 @@ async fn refusal(worker: &Worker) -> io::Result<Option<String>> {
     let address = Address::new(&target.host, worker.port());
     let preferred = WorkerTlsFiles { mode: SslMode::Prefer, authorities: None, identity: None };
     if let Ok(reach) = Reach::new(address.clone(), &preferred)
-        && let Ok(encrypted @ Connection::Tls(_)) = reach.connect(LIMIT).await
+        && let Ok(encrypted @ Connection::Tls(_)) = reach.connect(LIMIT, LIMIT).await
         && let Ok(None) = ask(encrypted, &target.user).await
     {
         return Ok(None);
     }
-    let plain = Reach::from(address).connect(LIMIT).await.map_err(|error| match error {
+    let plain = Reach::from(address).connect(LIMIT, LIMIT).await.map_err(|error| match error {
         TlsError::Connection(error) => error,
         other => io::Error::other(other),
     })?;
