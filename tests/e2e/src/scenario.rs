@@ -125,13 +125,14 @@ impl Scenario {
                 _ => 0,
             };
             let body = body.get(named..).unwrap_or_default();
-            messages.push(format!("{} {}", char::from(*kind), String::from_utf8_lossy(body)));
+            messages.push(format!("{} {length} {}", char::from(*kind), body.escape_ascii()));
             rest = next;
         }
         messages.push(format!("{rest:?}"));
         // Who is closed upon without a word may be told so in several ways, when not all it sent was read.
         // So may who is ended by the server while he is still speaking: by chance its kernel has read all of it or not.
-        let ended_amid = self.end != End::Server && messages.iter().any(|message| message.starts_with("E SFATAL"));
+        let ended_amid = self.end != End::Server
+            && messages.iter().any(|message| message.starts_with("E ") && message.contains(" SFATAL"));
         if !heard.said.is_empty() && !ended_amid {
             messages.push(format!("{:?}", heard.cut));
         }

@@ -3,6 +3,7 @@
 
 use std::{fs, net::SocketAddr, time::Duration};
 
+use futures_util::future::join_all;
 use rustix::{
     process::{Pid, Resource, Rlimit, Signal, prlimit},
     thread::{CpuSet, sched_setaffinity},
@@ -49,12 +50,9 @@ impl Servers {
         let hba = format!(
             "local all all trust\nhost all {role} 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n"
         );
-        let worker = server(Cluster::builder().hba(&hba), tables).await;
-        let mut started = Vec::new();
-        for _ in 0..arms {
-            started.push(server(Cluster::builder(), tables).await);
-        }
-        Self { worker, arms: started, _turn: turn }
+        let started = (0..arms).map(|_| server(Cluster::builder(), tables));
+        let (worker, arms) = tokio::join!(server(Cluster::builder().hba(&hba), tables), join_all(started));
+        Self { worker, arms, _turn: turn }
     }
 
     /// Where the arms are.

@@ -45,6 +45,13 @@ async fn counted(twins: &Twins) -> i64 {
     line.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no {name}in\n{text}"))
 }
 
+/// What the arms were told, all exchanges that have begun.
+async fn captured(twins: &Twins) -> Vec<i64> {
+    // What has been captured is told within the shift.
+    let levelled = twins.expect_level(&[]).await;
+    levelled.iter().map(|arm| arm.exchanges.captured).collect()
+}
+
 #[tokio::test]
 async fn a_base_backup_through_the_mirror_is_whole() {
     let twins = start().await;
@@ -56,9 +63,11 @@ async fn a_base_backup_through_the_mirror_is_whole() {
     let directory = tempfile::tempdir().expect("a directory");
     let backup = directory.path().join("backup");
     let to = backup.to_str().expect("a path");
+    let before = captured(&twins).await;
     done(program(&twins, "pg_basebackup").args(["-D", to, "-X", "stream", "-c", "fast"])).await;
     // The backup itself, and the WAL that comes beside it.
     assert_eq!(counted(&twins).await, 2);
+    assert_eq!(captured(&twins).await, before, "nothing of it is told the arms");
     let verify = twins.worker.server().spec().binaries.program("pg_verifybackup");
     done(Command::new(verify).arg(Path::new(to))).await;
     twins.expect_level(&[]).await;

@@ -67,4 +67,5 @@ async fn a_cancel_request_inside_tls_reaches_the_right_session_and_ends_as_it_do
     let [direct, through] = ends.try_into().expect("two");
     assert_eq!(direct, (Vec::new(), None::<ErrorKind>));
     assert_eq!(through, direct);
+    worker.expect_level(&mirror).await;
 }

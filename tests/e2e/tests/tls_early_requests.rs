@@ -59,7 +59,7 @@ async fn what_comes_along_with_the_password_is_answered_and_played_like_anything
             arm.connect().await.batch_execute(TABLE).await.expect("a prepared arm");
             writeln!(document, "- {{ name: {name}, address: \"127.0.0.1:{}\" }}", arm.port()).expect("a longer text");
         }
-        let mirror = worker.mirror(&document).await;
+        let mirror = worker.mirror_alone(&document).await;
         looker.batch_execute("TRUNCATE written").await.expect("a fresh start");
         for requests in [1, 2, LONG_BYTES] {
             let insert = |side: &str| match requests {

@@ -61,6 +61,7 @@ async fn a_password_lets_in_whom_it_lets_in_direct_over_each_pair_of_connections
             }
         }
         wait_until("nobody is left", || async { mirror.metric("sessions").await == 0 }).await;
+        worker.expect_level(&mirror).await;
         let said = http::get(&mirror.admin, "/metrics").await.expect("metrics") + &mirror.running.transcript();
         assert!(!said.contains("sesame"), "{said}");
     }

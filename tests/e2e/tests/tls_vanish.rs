@@ -106,4 +106,5 @@ async fn nothing_is_left_of_a_client_that_vanished() {
     }
     let rows: i64 = looker.query_one("SELECT count(*) FROM copied", &[]).await.expect("a count").get(0);
     assert_eq!(rows, 0, "a COPY that was not ended is undone");
+    worker.expect_level(&mirror).await;
 }

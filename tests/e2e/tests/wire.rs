@@ -11,6 +11,7 @@ use understudy_e2e::{
     application::connect,
     child::{Running, start},
     turn::{Turn, take_turn},
+    twins::contents,
     wire::{Message, Wire, execute, kinds, message, query, sync},
 };
 use understudy_harness::Cluster;
@@ -20,8 +21,7 @@ const LARGE_BYTES: usize = 20 << 20;
 
 struct Stage {
     worker: Cluster,
-    /// They play everything, and nobody looks at them: what clients see is the same beside them.
-    _arms: [Cluster; 2],
+    arms: [Cluster; 2],
     mirror: Running,
     direct: SocketAddr,
     through: SocketAddr,
@@ -39,17 +39,29 @@ impl Stage {
         let sides = ["--worker", &direct.to_string(), "--arm", &baseline, "--arm", &candidate];
         let mut mirror = start("understudy-mirror", ["--listen", "127.0.0.1:0"].into_iter().chain(sides));
         let through = mirror.mirror().await;
-        Self { worker, _arms: arms, mirror, direct, through, _turn: turn }
+        Self { worker, arms, mirror, direct, through, _turn: turn }
     }
 
     /// The answers to the same bytes, directly and through the mirror. `reset` is run before each.
     async fn both(&self, reset: &str, bytes: &[u8], ready: usize) -> [Vec<Message>; 2] {
         let mut answers = Vec::new();
         for address in [self.direct, self.through] {
-            self.worker.connect().await.batch_execute(reset).await.expect("a fresh start");
+            // Through the mirror the arms have it too.
+            connect(address).await.expect("a session").batch_execute(reset).await.expect("a fresh start");
             answers.push(Wire::connect(address).await.exchange(bytes, ready).await);
         }
         answers.try_into().expect("two answers")
+    }
+
+    /// Waits until the arms hold what the worker does.
+    async fn expect_level(&self) {
+        let wanted = contents(&self.worker.connect().await, &[]).await;
+        for arm in &self.arms {
+            understudy_harness::wait_until("the arm holds what the worker does", || async {
+                contents(&arm.connect().await, &[]).await == wanted
+            })
+            .await;
+        }
     }
 
     async fn end(self) {
@@ -100,6 +112,7 @@ async fn copy_goes_both_ways_and_fails_as_it_does_directly() {
     let answers = stage.both(COPIED, &refused, 2).await;
     assert_same(&answers);
     assert!(kinds(&answers[1]).starts_with("GEZ"), "{}", kinds(&answers[1]));
+    stage.expect_level().await;
     stage.end().await;
 }
 
@@ -131,6 +144,7 @@ async fn a_pipeline_of_a_thousand_statements_and_errors_in_it_are_answered_in_or
     let answers = stage.both(COPIED, &failing, 3).await;
     assert_same(&answers);
     assert_eq!(answers[1].iter().filter(|(kind, _)| *kind == b'E').count(), 1);
+    stage.expect_level().await;
     stage.end().await;
 }
 
