@@ -5,4 +5,5 @@ mod copy_in;
 pub mod digest;
 pub mod exchange;
 mod growing;
+pub mod moments;
 pub mod tracker;

@@ -2,8 +2,9 @@
 
 use understudy_mirror::{
     capture::{
-        digest::RowDigest,
+        digest::{RowDigest, Rows},
         exchange::SessionId,
+        moments::Moments,
         tracker::{Keep, Step, Tracker},
     },
     wire::encode,
@@ -71,7 +72,7 @@ pub fn digest(data: &[u8]) {
     let row_bytes = if cut & 1 == 0 { usize::from(*row) + 1 } else { 66_000 + usize::from(*row) };
     let rows: Vec<&[u8]> = repeated.chunks(row_bytes).collect();
     let whole = digested(rows.iter().copied(), usize::MAX);
-    assert_eq!(whole.1, u64::try_from(rows.len()).unwrap_or(0));
+    assert_eq!(whole.rows, u64::try_from(rows.len()).unwrap_or(0));
     assert_eq!(digested(rows.iter().copied(), usize::from(*cut) + 1 + row_bytes / 9), whole, "however it is cut");
     assert_eq!(digested(rows.iter().rev().copied(), usize::MAX), whole, "in whatever order");
     if let Some((last, before)) = rows.split_last() {
@@ -84,15 +85,15 @@ pub fn digest(data: &[u8]) {
     }
 }
 
-fn digested<'a>(rows: impl Iterator<Item = &'a [u8]>, cut: usize) -> (u64, u64) {
-    let mut digest = RowDigest::default();
+fn digested<'a>(rows: impl Iterator<Item = &'a [u8]>, cut: usize) -> Rows {
+    let mut digest = RowDigest::without(Moments::between(0, 20_000));
     for row in rows {
         let pieces = row.chunks(cut).count().max(1);
         if row.is_empty() {
-            digest.piece(row, true, true);
+            digest.piece(row, true, true, true);
         }
         for (index, piece) in row.chunks(cut).enumerate() {
-            digest.piece(piece, index == 0, index + 1 == pieces);
+            digest.piece(piece, index == 0, index + 1 == pieces, true);
         }
     }
     digest.take()

@@ -86,6 +86,8 @@ pub struct StatementOutcome {
     pub rows: u64,
     /// Digest of these rows.
     pub digest: u64,
+    /// The same without what is of the moment: what `now()` was on the server that made them.
+    pub lasting: u64,
     /// Why it failed, if it did.
     pub error: Option<SqlState>,
 }

@@ -19,6 +19,7 @@ use super::{
     digest::RowDigest,
     exchange::{Exchange, SessionId, StatementOutcome},
     growing::Growing,
+    moments::Moments,
 };
 use crate::wire::{
     backend::TransactionStatus,
@@ -171,6 +172,12 @@ impl Tracker {
             backend_pid: 0,
             backend_key: Vec::new(),
         }
+    }
+
+    /// The same, with a second digest of rows without these moments.
+    #[must_use]
+    pub fn without(self, moments: Moments) -> Self {
+        Self { rows: RowDigest::without(moments), ..self }
     }
 
     /// The same, of which no more than so many bytes are ever kept.

@@ -92,7 +92,8 @@ pub async fn run(
         state,
         thread,
         tracker: Tracker::new(state.id, if captured { Keep::Requests } else { Keep::Boundaries })
-            .with_room(production.room_bytes),
+            .with_room(production.room_bytes)
+            .without(crate::clock::moments()),
         startup: Some(startup),
         steps: Vec::new(),
         upstream: Direction::new(),

@@ -22,6 +22,7 @@ mod late_answers;
 mod late_sessions;
 mod log_disk;
 mod malformed;
+mod moments;
 mod out_of_files;
 mod papers;
 mod pgbench;

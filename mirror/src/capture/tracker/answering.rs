@@ -4,6 +4,7 @@
 use super::{Awaiting, KEPT_BYTES, Keep, Malformed, Step, Tracker, next};
 use crate::{
     capture::{
+        digest::Rows,
         exchange::{Outcome, StatementOutcome},
         growing::Growing,
     },
@@ -31,7 +32,8 @@ impl Tracker {
             }
             match piece.tag {
                 b::DATA_ROW | b::COPY_DATA | b::FUNCTION_RESULT if self.keep != Keep::Boundaries => {
-                    self.rows.piece(piece.payload, piece.first, piece.last);
+                    let has_columns = piece.tag == b::DATA_ROW;
+                    self.rows.piece(piece.payload, piece.first, piece.last, has_columns);
                 }
                 b::PARSE_COMPLETE => self.parsed += usize::from(piece.last && self.is_asked()),
                 b::READY_FOR_QUERY
@@ -106,18 +108,18 @@ impl Tracker {
         if self.keep == Keep::Boundaries {
             return;
         }
-        let (digest, rows) = self.rows.take();
+        let Rows { rows, digest, lasting } = self.rows.take();
         // Errors that belong to no exchange (a FATAL on shutdown) have nowhere to go.
         if self.logged_in && self.is_asked() {
-            self.statements.push(StatementOutcome { ended_ns, tag_rows, rows, digest, error });
+            self.statements.push(StatementOutcome { ended_ns, tag_rows, rows, digest, lasting, error });
         }
     }
 
     fn ready(&mut self, after: TransactionStatus, ended_ns: u64, broken: bool, steps: &mut Vec<Step>) {
         // Rows of a function call come without a CommandComplete.
-        let (digest, rows) = self.rows.take();
+        let Rows { rows, digest, lasting } = self.rows.take();
         if rows > 0 {
-            self.statements.push(StatementOutcome { ended_ns, tag_rows: None, rows, digest, error: None });
+            self.statements.push(StatementOutcome { ended_ns, tag_rows: None, rows, digest, lasting, error: None });
         }
         let front = self.awaiting.pop_front();
         let copied = front.as_ref().map_or(0, |front| front.copy_data.len());

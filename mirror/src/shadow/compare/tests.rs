@@ -44,11 +44,23 @@ fn outcome(statements: &[(u64, u64, Option<&[u8; 5]>)]) -> Outcome {
         .map(|(rows, digest, error)| StatementOutcome {
             rows: *rows,
             digest: *digest,
+            lasting: *digest,
             error: error.copied(),
             ..StatementOutcome::default()
         })
         .collect();
     Outcome { statements, ..Outcome::default() }
+}
+
+#[test]
+fn rows_that_differ_in_their_moments_alone_are_the_same() {
+    let made = |moment, rest| {
+        let statement = StatementOutcome { rows: 1, digest: moment, lasting: rest, ..StatementOutcome::default() };
+        Outcome { statements: vec![statement], ..Outcome::default() }
+    };
+    let found = |arm: &Outcome| compare(&entry(Answer::Definite, false), &made(1, 7), arm, false).divergences;
+    assert_eq!(found(&made(2, 7)), []);
+    assert_eq!(found(&made(2, 8)), [DivergenceKind::Rows]);
 }
 
 #[test]
@@ -75,7 +87,8 @@ fn a_change_that_depends_on_the_moment_is_of_as_many_rows() {
         Entry { statements: vec![planned], ..entry(Answer::Volatile, false) }
     };
     let changed = |rows: u64| {
-        let statement = StatementOutcome { tag_rows: Some(rows), digest: rows, ..StatementOutcome::default() };
+        let statement =
+            StatementOutcome { tag_rows: Some(rows), digest: rows, lasting: rows, ..StatementOutcome::default() };
         Outcome { statements: vec![statement], ..Outcome::default() }
     };
     for (class, rows, ambiguous, divergences) in [

@@ -16,7 +16,7 @@ use crate::{
         exchange::SessionInfo,
         tracker::{Keep, Step, Tracker},
     },
-    clock::now_ns,
+    clock::{moments, now_ns},
     shadow::{arm::address::ArmAddress, prologue::may_fail},
     wire::{
         backend::{self, SqlState, TransactionStatus},
@@ -60,7 +60,7 @@ impl Player {
 
     async fn opened(address: &ArmAddress, info: &SessionInfo, prologue: &[Bytes]) -> Result<Self, PlayError> {
         let stream = address.connect(CONNECT_LIMIT).await?;
-        let tracker = Tracker::new(info.id, Keep::Outcomes);
+        let tracker = Tracker::new(info.id, Keep::Outcomes).without(moments());
         let look = Box::pin(sleep(LOOK));
         let mut player = Self { stream, address: address.clone(), tracker, steps: Vec::new(), key: Vec::new(), look };
         timeout(LOGIN_LIMIT, player.login(&info.startup)).await.map_err(|_| PlayError::Silent(LOGIN_LIMIT))??;

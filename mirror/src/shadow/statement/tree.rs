@@ -5,6 +5,8 @@ use serde_json::{Map, Value};
 
 /// `ARRAY_SUBLINK` of the grammar's `SubLinkType`, as the parser's protocol buffers number it.
 const ARRAY_SUBLINK: i64 = 7;
+/// Columns that each server has of its own ("System Columns").
+const OF_ROWS: [&str; 5] = ["xmin", "xmax", "cmin", "cmax", "ctid"];
 
 /// What occurs anywhere in a statement's tree.
 #[expect(clippy::struct_excessive_bools, reason = "independent observations about one tree")]
@@ -124,6 +126,10 @@ fn walk(value: &Value, found: &mut Found, names: &mut Names) {
                     "LockingClause" => found.locks = true,
                     "into_clause" if !field.is_null() => found.into = true,
                     "SqlvalueFunction" => found.clock = true,
+                    // Where a row lies, and which transactions made it, is each server's own.
+                    "ColumnRef" if field.get("fields").and_then(last_string).is_some_and(|n| OF_ROWS.contains(&n)) => {
+                        found.catalogs = true;
+                    }
                     // A part of a name: of a function, a type.
                     "String" => {
                         let part = field.get("sval").and_then(Value::as_str).unwrap_or_default();

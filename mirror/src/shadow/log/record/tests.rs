@@ -44,6 +44,7 @@ fn outcome() -> Outcome {
             tag_rows: Some(1),
             rows: 0,
             digest: 5,
+            lasting: 6,
             error: Some(*b"23505"),
         }],
         parsed: 1,
@@ -66,13 +67,13 @@ fn records() -> Vec<Record> {
 }
 
 #[test]
-fn the_format_is_what_version_5_says() {
+fn the_format_is_what_version_6_says() {
     let hex = |record: &Record| {
         let bytes = record.write(Vec::new()).unwrap();
         bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
     };
     let written: Vec<_> = records().iter().map(hex).collect();
-    let golden = include_str!("version_5.txt");
+    let golden = include_str!("version_6.txt");
     assert_eq!(written.join("\n"), golden.trim_end(), "the format has changed: it needs a new version");
 }
 
