@@ -1,11 +1,11 @@
 //! The state of a session that was there before an arm: prepared statements and settings, kept as
 //! requests that make it again. What it can't make again it says; it never makes the half of it.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 
-pub use self::settled::{Change, Settled, State, Unnamed};
+pub use self::settled::{Change, Cursor, Settled, State, Unnamed};
 use self::settled::{Fate, fate};
 use super::{entry::Entry, statement::template::Variable};
 use crate::{
@@ -27,6 +27,8 @@ pub struct Prologue {
     steps: Vec<Step>,
     /// The Parse of the unnamed statement, where somebody may still want to bind it.
     unnamed: Option<Bytes>,
+    /// Cursors that outlive their transaction: while there are some, the session can't be made again.
+    cursors: BTreeSet<Arc<str>>,
     bound: bool,
 }
 
@@ -79,7 +81,7 @@ impl Prologue {
                 self.state(entry, settled, fate, lent);
             }
         }
-        if self.steps.len() > MAX_STEPS {
+        if self.steps.len() + self.cursors.len() > MAX_STEPS {
             self.give_up();
         }
     }
@@ -97,6 +99,7 @@ impl Prologue {
     fn give_up(&mut self) {
         self.bound = true;
         self.steps.clear();
+        self.cursors.clear();
     }
 
     /// What the protocol prepares and closes stands outside of transactions, and outlives the failure of what
@@ -134,11 +137,25 @@ impl Prologue {
     fn state(&mut self, entry: &Entry, settled: &Settled, fate: Fate, lent: Option<Bytes>) {
         if settled.discards {
             self.steps.clear();
+            self.cursors.clear();
             self.bound = false;
         }
         // A request that rolls back does so when it is played as well, and what it sets after that stays.
         let kept = fate == Fate::Kept || (fate == Fate::Undone && settled.rolls_back);
         self.bound |= settled.locks || (settled.bound && (kept || fate == Fate::Unclear));
+        for cursor in &settled.cursors {
+            match cursor {
+                Cursor::Held(name) if kept || fate == Fate::Unclear => {
+                    self.cursors.insert(Arc::clone(name));
+                }
+                Cursor::Held(_) => {}
+                // No transaction takes that back.
+                Cursor::Closed(name) => {
+                    self.cursors.remove(name);
+                }
+                Cursor::AllClosed => self.cursors.clear(),
+            }
+        }
         match &settled.state {
             State::Nothing => {}
             State::Deallocates(name) if self.forget(name.as_bytes()) => {}
@@ -229,7 +246,7 @@ impl Prologue {
 
     /// The session holds something that can't be made again.
     pub fn bound(&self) -> bool {
-        self.bound
+        self.bound || !self.cursors.is_empty()
     }
 }
 

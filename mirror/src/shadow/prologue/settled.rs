@@ -22,6 +22,8 @@ pub struct Settled {
     pub borrows: bool,
     /// What its SQL does that can be made again.
     pub state: State,
+    /// What it does to cursors that outlive their transaction, in order.
+    pub cursors: Vec<Cursor>,
     /// It makes the session as new: DISCARD ALL.
     pub discards: bool,
     /// It leaves something that can't be made again from its text.
@@ -62,6 +64,17 @@ pub enum Change {
         /// It is among the first so many statements of the exchange.
         executes: usize,
     },
+}
+
+/// What is done to cursors that outlive their transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cursor {
+    /// It is opened, and can't be opened again from its text.
+    Held(Arc<str>),
+    /// A cursor is closed, which need not be such a one.
+    Closed(Arc<str>),
+    /// All are.
+    AllClosed,
 }
 
 /// What becomes of the unnamed statement.
@@ -119,7 +132,8 @@ impl State {
 impl Settled {
     /// It leaves the session as it was, but for the unnamed statement.
     pub fn is_nothing(&self) -> bool {
-        self.statements.is_empty() && self.state == State::Nothing && !(self.discards || self.bound || self.locks)
+        let is_as_it_was = self.statements.is_empty() && self.cursors.is_empty() && self.state == State::Nothing;
+        is_as_it_was && !(self.discards || self.bound || self.locks)
     }
 
     /// Some of it may stay when the rest fails or is rolled back: no transaction holds prepared statements and locks.
@@ -129,7 +143,8 @@ impl Settled {
     }
 
     fn is_state(&self) -> bool {
-        self.state != State::Nothing || self.bound
+        let holds = self.cursors.iter().any(|cursor| matches!(cursor, Cursor::Held(_)));
+        self.state != State::Nothing || self.bound || holds
     }
 }
 

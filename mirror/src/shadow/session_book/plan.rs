@@ -11,7 +11,7 @@ use crate::{
     capture::exchange::Exchange,
     shadow::{
         entry::{Answer, PlannedStatement, Skip},
-        prologue::{Change, Settled, State, Unnamed},
+        prologue::{Change, Cursor, Settled, State, Unnamed},
         statement::{
             catalog::{self, Analysed, Catalog},
             footprint::{Footprint, KeyValue},
@@ -287,6 +287,12 @@ fn settle(settled: &mut Settled, statement: &Statement, sets: Option<&Variable>,
         _ => State::Nothing,
     };
     settled.state.add(state);
+    settled.cursors.extend(match &statement.kind {
+        Kind::HoldsCursor(name) => Some(Cursor::Held(Arc::clone(name))),
+        Kind::ClosesCursor(Some(name)) => Some(Cursor::Closed(Arc::clone(name))),
+        Kind::ClosesCursor(None) => Some(Cursor::AllClosed),
+        _ => None,
+    });
     settled.discards |= matches!(statement.kind, Kind::DiscardAll);
     settled.bound |= matches!(statement.kind, Kind::SessionBound);
     settled.locks |= matches!(statement.kind, Kind::SessionLocked);

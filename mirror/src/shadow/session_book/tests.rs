@@ -344,6 +344,36 @@ fn what_cannot_be_made_again_binds_the_session_until_it_is_discarded() {
 }
 
 #[test]
+fn a_cursor_that_outlives_its_transaction_binds_the_session_until_it_is_closed() {
+    let mut session = Session::new();
+    let declare = "declare c cursor with hold for select 1";
+    for closes in ["close c", "close all", "discard all"] {
+        session.query(declare, Idle);
+        session.query("fetch c", Idle);
+        assert!(session.bound(), "before {closes}");
+        session.query("close d", Idle);
+        assert!(session.bound(), "it is another one");
+        session.query(closes, Idle);
+        assert!(!session.bound(), "{closes}");
+    }
+    // As a driver does that reads many rows in steps.
+    session.query("begin", InTransaction);
+    session.query(declare, InTransaction);
+    session.query("close c", InTransaction);
+    session.query("commit", Idle);
+    assert!(!session.bound());
+    session.query("begin", InTransaction);
+    session.query(declare, InTransaction);
+    session.query("rollback", Idle);
+    assert!(!session.bound(), "it was never there");
+    session.query("begin", InTransaction);
+    session.query("create temp table scratch (a int) on commit drop", InTransaction);
+    session.query("insert into scratch values (1)", InTransaction);
+    session.query("commit", Idle);
+    assert!(!session.bound(), "nothing is left of it");
+}
+
+#[test]
 fn a_transaction_without_end_is_not_kept_without_end() {
     let mut session = Session::new();
     session.query("begin", InTransaction);

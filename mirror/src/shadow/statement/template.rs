@@ -77,9 +77,13 @@ pub enum Kind {
     Sets(VariableSource),
     /// Changes the session in another way that its text makes again: LISTEN, RESET ALL.
     SessionState,
-    /// Leaves something in the session that can't be made again from its text: a temporary table, a
-    /// cursor that outlives its transaction, a setting that was drawn from data.
+    /// Leaves something in the session that can't be made again from its text: a temporary table, a setting that was
+    /// drawn from data.
     SessionBound,
+    /// Opens a cursor that outlives its transaction, and can't be opened again from its text.
+    HoldsCursor(Arc<str>),
+    /// Closes a cursor; all, without a name.
+    ClosesCursor(Option<Arc<str>>),
     /// Takes an advisory lock for the session, which no ROLLBACK gives back.
     SessionLocked,
     /// Gives such locks back and does nothing else.
@@ -332,7 +336,8 @@ fn shortened(mut text: String) -> String {
 /// What a statement is, by its node: class, kind, and whether it may write.
 fn verb(node: &str, body: &Value, found: &Found, query_writes: bool) -> (StatementClass, Kind, bool) {
     use StatementClass::{Commit, Read, Utility, Write};
-    let name = || -> Arc<str> { body.get("name").and_then(Value::as_str).unwrap_or_default().into() };
+    let named = |field| -> Arc<str> { body.get(field).and_then(Value::as_str).unwrap_or_default().into() };
+    let name = || named("name");
     match node {
         "SelectStmt" if found.into => (Utility, Kind::SessionBound, true),
         "SelectStmt" if !found.settings.is_empty() && found.tables.is_empty() && !query_writes => {
@@ -363,17 +368,28 @@ fn verb(node: &str, body: &Value, found: &Found, query_writes: bool) -> (Stateme
         "DeclareCursorStmt" => {
             // Option 0x20 of the grammar is WITH HOLD.
             let holds = body.get("options").and_then(Value::as_i64).is_some_and(|o| o & 0x20 != 0);
-            (Utility, if holds { Kind::SessionBound } else { Kind::Plain }, query_writes)
+            (Utility, if holds { Kind::HoldsCursor(named("portalname")) } else { Kind::Plain }, query_writes)
         }
-        "VariableShowStmt" | "ClosePortalStmt" | "NotifyStmt" | "CheckPointStmt" | "ConstraintsSetStmt" => {
-            (Utility, Kind::Plain, false)
+        "ClosePortalStmt" => {
+            (Utility, Kind::ClosesCursor(Some(named("portalname")).filter(|name| !name.is_empty())), false)
         }
         // VACUUM and ANALYZE change no data. As writes they would begin on an arm when production is done with them, and
         // all that comes behind would wait for them.
-        "VacuumStmt" => (Utility, Kind::Plain, false),
+        "VacuumStmt" | "VariableShowStmt" | "NotifyStmt" | "CheckPointStmt" | "ConstraintsSetStmt" => {
+            (Utility, Kind::Plain, false)
+        }
+        // It goes with its transaction, which is played whole.
+        "CreateStmt" | "CreateTableAsStmt" if found.temporary && goes_at_commit(body) => (Utility, Kind::Plain, true),
         _ if found.temporary => (Utility, Kind::SessionBound, true),
         _ => (Utility, Kind::Plain, true),
     }
+}
+
+/// `ON COMMIT DROP`: `ONCOMMIT_DROP` of the grammar's `OnCommitAction`, as the parser's protocol buffers number it.
+fn goes_at_commit(body: &Value) -> bool {
+    const DROP: i64 = 4;
+    let action = body.get("oncommit").or_else(|| body.pointer("/into/on_commit"));
+    action.and_then(Value::as_i64) == Some(DROP)
 }
 
 fn text_names_snapshot(body: &Value) -> bool {

@@ -119,6 +119,13 @@ fn what_stays_in_the_session_is_known() {
         ("select pg_advisory_xact_lock(1)", "plain", true),
         ("create temp table t (a int)", "bound", true),
         ("create temp table t as select 1", "bound", true),
+        ("create temp table t (a int) on commit delete rows", "bound", true),
+        ("create temp table t (a int) on commit drop", "plain", true),
+        ("create temp table t on commit drop as select 1", "plain", true),
+        ("declare c cursor for select 1", "plain", false),
+        ("declare c cursor with hold for select 1", "holds", false),
+        ("close c", "closes", false),
+        ("close all", "closes", false),
         ("create temp view v as select 1", "bound", true),
         ("create temp sequence s", "bound", true),
         ("create table pg_temp.t (a int)", "bound", true),
@@ -136,6 +143,8 @@ fn what_stays_in_the_session_is_known() {
             Kind::SessionState => "state",
             Kind::SessionBound => "bound",
             Kind::SessionLocked => "locked",
+            Kind::HoldsCursor(_) => "holds",
+            Kind::ClosesCursor(_) => "closes",
             _ => "other",
         };
         assert_eq!((is, statement.writes), (kind, writes), "{sql}");
