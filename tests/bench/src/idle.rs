@@ -27,7 +27,9 @@ const OTHERS: u64 = 1000;
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Figures {
-    /// Idle sessions.
+    /// Idle sessions that were asked for.
+    pub asked_for: usize,
+    /// Those that there was room for.
     pub sessions: usize,
     /// Memory of the mirror for each, bytes.
     pub session_bytes: f64,
@@ -36,8 +38,8 @@ pub struct Figures {
 }
 
 /// Opens the sessions and looks at the mirror's memory.
-pub async fn measure(sessions: usize) -> Figures {
-    let sessions = allowed(sessions);
+pub async fn measure(asked_for: usize) -> Figures {
+    let sessions = allowed(asked_for);
     let (worker, arm) = (servers().await, servers().await);
     let target = Target::mirror(worker, arm, None).await;
     let process = target.process.as_ref().expect("a mirror");
@@ -74,7 +76,7 @@ pub async fn measure(sessions: usize) -> Figures {
         target.arm_state().await
     );
     drop(open);
-    Figures { sessions, session_bytes, burst_session_bytes }
+    Figures { asked_for, sessions, session_bytes, burst_session_bytes }
 }
 
 /// Lets this process, and what it starts, have open files for so many sessions, or for as many as may be.
@@ -149,5 +151,16 @@ async fn servers() -> u16 {
 /// The floor and the aim.
 pub fn checks(figures: &Figures) -> Vec<Check> {
     let what = format!("kB of an idle session, {} of them, one arm", figures.sessions);
-    vec![Check::at_most(what, figures.session_bytes / 1000.0, 48.0, Some(16.0))]
+    let burst = format!("kB of a session, {} of them when all ask at once", figures.sessions);
+    vec![
+        Check::at_most(what, figures.session_bytes / 1000.0, 48.0, Some(16.0)),
+        Check::at_most(burst, figures.burst_session_bytes / 1000.0, 48.0, None),
+        // Fewer than were asked for tell little of so many.
+        Check::at_least(
+            "idle sessions that there was room for",
+            figures.sessions as f64,
+            figures.asked_for as f64,
+            None,
+        ),
+    ]
 }

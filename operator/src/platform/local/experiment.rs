@@ -10,7 +10,7 @@ use std::{
 use tokio::task::JoinSet;
 use understudy_crds::{
     condition::ArmRole,
-    experiment::{Candidate, ShadowExperiment, Target},
+    experiment::{Candidate, LocalTarget, ShadowExperiment, Target},
     labels::BASELINE,
 };
 use understudy_mirror::stream::Address;
@@ -108,7 +108,7 @@ impl LocalPlatform {
             hold: None,
             specs: Vec::new(),
             candidates: experiment.spec.candidates.clone(),
-            notes: notes(&place, &facts),
+            notes: notes(&place, &facts, target),
             worker,
             facts,
             place,
@@ -287,8 +287,9 @@ async fn seed_one(
     Ok((arm, Recovered::default()))
 }
 
-fn notes(place: &Place, facts: &WorkerFacts) -> Vec<String> {
-    let mut notes: Vec<String> = place.note.iter().cloned().collect();
+fn notes(place: &Place, facts: &WorkerFacts, target: &LocalTarget) -> Vec<String> {
+    let access = preflight::access_note(&target.listen, &target.host);
+    let mut notes: Vec<String> = place.note.iter().cloned().chain(access).collect();
     if !facts.unlogged_tables.is_empty() {
         notes.push(format!("unlogged tables are empty on the clones: {}", facts.unlogged_tables.join(", ")));
     }

@@ -2,7 +2,10 @@
 //!
 //! Pure: facts in, complaints out. Each complaint is one block that says what to do.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use super::{facts::WorkerFacts, place::DiskSpace};
 use crate::error::{ErrorKind, Side, UserError};
@@ -177,6 +180,22 @@ pub fn listen_problem(listen: &str, worker_host: &str, worker_port: u16) -> Opti
     (address.port() == worker_port && same_host).then(|| wrong("the worker itself listens there".into()))
 }
 
+/// What the worker's access rules make of clients that come through a mirror, where clients of other machines may, and the
+/// worker takes the mirror for one of its own machine's: `peer` and `trust` let in who they were not meant for.
+pub fn access_note(listen: &str, worker_host: &str) -> Option<String> {
+    let is_own = |host: &str| host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let (from, _) = listen.rsplit_once(':')?;
+    let is_open = !is_own(from.trim_start_matches('[').trim_end_matches(']'));
+    let is_near = worker_host.starts_with('/') || is_own(worker_host);
+    (is_open && is_near).then(|| {
+        format!(
+            "the worker sees every client as one from this machine: lines of its pg_hba.conf with peer or trust for {} \
+             let anybody in who reaches {listen}",
+            if worker_host.starts_with('/') { "local" } else { "127.0.0.1" }
+        )
+    })
+}
+
 /// Whether a list of synchronous standbys has a `*` as a name.
 fn takes_everybody(names: &str) -> bool {
     let mut quoted = false;
@@ -270,6 +289,21 @@ mod tests {
             ("127.0.0.2:5432", false),
         ] {
             assert_eq!(listen_problem(listen, "127.0.0.1", 5432).is_some(), bad, "{listen}");
+        }
+    }
+
+    #[test]
+    fn it_is_said_where_clients_of_other_machines_look_like_the_worker_s_own() {
+        for (listen, worker, said) in [
+            ("0.0.0.0:6432", "127.0.0.1", true),
+            ("10.0.0.7:6432", "/run/postgresql", true),
+            ("[::]:6432", "localhost", true),
+            ("127.0.0.1:0", "/run/postgresql", false),
+            ("[::1]:0", "127.0.0.1", false),
+            ("localhost:6432", "localhost", false),
+            ("0.0.0.0:6432", "10.0.0.8", false),
+        ] {
+            assert_eq!(access_note(listen, worker).is_some(), said, "{listen}, {worker}");
         }
     }
 
