@@ -129,7 +129,8 @@ pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
     let counters = &production.counters;
     counters.connections.fetch_add(1, Ordering::Relaxed);
     production.keepalive().apply(&stream);
-    let Some(greeted) = greeted(&production, stream).await else { return };
+    // In places of their own, while they last: what a session's task has room for, it keeps.
+    let Some(greeted) = Box::pin(greeted(&production, stream)).await else { return };
     let Greeted { mut client, packet, wish, certificate } = greeted;
     if certificate.is_some() {
         counters.encrypted.fetch_add(1, Ordering::Relaxed);
@@ -138,7 +139,7 @@ pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
     let patience = if matches!(wish, Wish::Session(_)) { login::LIMIT } else { WORKER_LIMIT };
     let connected = select! {
         biased;
-        connected = production.worker.connect(WORKER_LIMIT, patience) => connected,
+        connected = Box::pin(production.worker.connect(WORKER_LIMIT, patience)) => connected,
         () = production.greets_nobody.cancelled() => return refuse(&mut client, LEAVING.0, LEAVING.1).await,
     };
     let mut worker = match connected {
@@ -185,7 +186,7 @@ pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
                 Err(_) => return,
             }
             let is_bound = shown.is_none() || shown == certificate.as_ref();
-            if is_bound || passed(&production, &mut client, &mut worker).await {
+            if is_bound || Box::pin(passed(&production, &mut client, &mut worker)).await {
                 relay::run(&production, &mut client, &mut worker, state, startup, thread).await;
             }
         }
@@ -303,7 +304,8 @@ pub async fn refuse(client: &mut Connection, sqlstate: &str, why: &str) {
 /// the reason.
 pub(super) async fn linger(client: &mut Connection) {
     client.shutdown_write();
-    let mut rest = [0; 4096];
+    // Not in the task: each session would have room for it all its life.
+    let mut rest = vec![0; 4096];
     let read = async {
         while matches!(client.read(&mut rest).await, Ok(1..)) {
             // One that never stops sending would keep the thread, and the limit from being looked at.
@@ -311,4 +313,22 @@ pub(super) async fn linger(client: &mut Connection) {
         }
     };
     let _ = timeout(LINGER_LIMIT, read).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    /// A task has room for the largest thing that it ever does, all its life, and there are thousands of them.
+    #[tokio::test]
+    async fn the_task_of_a_session_has_no_room_for_what_it_does_once() {
+        const MOST_BYTES: usize = 2048;
+        let worker = crate::stream::Address::new("127.0.0.1", 1).into();
+        let production = Production::new(worker, None, FIRST_PACKET_LIMIT, Tap::new(1, 1 << 20), 1);
+        let (client, _) = UnixStream::pair().unwrap();
+        let task = serve(production, Stream::Unix(client), 0);
+        assert!(size_of_val(&task) <= MOST_BYTES, "{} bytes", size_of_val(&task));
+    }
 }

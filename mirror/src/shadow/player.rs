@@ -151,7 +151,8 @@ impl Player {
     }
 
     async fn command(&mut self, sql: &str) -> Result<Outcome, PlayError> {
-        self.ask(&Bytes::from(encode::query(sql))).await
+        // Rare; what plays an exchange has no room for it.
+        Box::pin(self.ask(&Bytes::from(encode::query(sql)))).await
     }
 
     async fn ask(&mut self, request: &Bytes) -> Result<Outcome, PlayError> {
@@ -182,7 +183,7 @@ impl Player {
                 Patience::Wait(long) => long.min(LOOK),
                 Patience::Cancel => {
                     cancelled = Some(began.elapsed());
-                    cancel(&self.address, &self.key).await;
+                    Box::pin(cancel(&self.address, &self.key)).await;
                     Duration::ZERO
                 }
                 Patience::Over(limit) => return Err(PlayError::Silent(limit)),

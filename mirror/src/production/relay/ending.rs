@@ -90,7 +90,8 @@ impl Relay<'_> {
                 self.pass_on().await;
                 self.tell(whole, "08P01", &error.to_string()).await;
             }
-            End::Drained => match self.settle().await {
+            // In a place of its own: what each session has room for, all of them keep.
+            End::Drained => match Box::pin(self.settle()).await {
                 Ok(true) => self.tell(self.tracker.server_at_boundary(), LEAVING.0, LEAVING.1).await,
                 // Nobody knows what comes of it: so does the client, which hears no more of it.
                 Ok(false) => self.client.cut(),

@@ -61,14 +61,15 @@ pub async fn play_session(
     report: mpsc::UnboundedSender<Told>,
 ) {
     tracing::debug!(session = info.id.0, "session plays");
-    let mut opened = Player::open(&address, &info, &prologue).await;
+    // In places of their own, while they last: what a session's task has room for, it keeps.
+    let mut opened = Box::pin(Player::open(&address, &info, &prologue)).await;
     // Who listened may have gone.
     let _ = report.send(Told::LoggedIn(info.id, opened.as_ref().ok().map(Player::backend_pid)));
     while let Some(Job { entry, due_ns }) = jobs.recv().await {
         let session = entry.exchange.session;
         if matches!(&opened, Err(PlayError::Refused(sqlstate)) if sqlstate != FULL) {
             // What made its role or its database had been finished before this exchange, and is here only now.
-            opened = Player::open(&address, &info, &prologue).await;
+            opened = Box::pin(Player::open(&address, &info, &prologue)).await;
         }
         let played = match &mut opened {
             Ok(player) => play(player, &entry).await,
@@ -83,7 +84,7 @@ pub async fn play_session(
         }
     }
     if let Ok(player) = opened {
-        player.close().await;
+        Box::pin(player.close()).await;
     }
     let _ = report.send(Told::Left);
 }
@@ -109,4 +110,20 @@ pub async fn play(player: &mut Player, entry: &Entry) -> Result<(Outcome, bool),
         _ => false,
     };
     Ok((outcome, misaligned || undone == Some(Undone::Partly)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{stream::Address, wire::startup::Startup};
+
+    /// As on the production path: there are thousands of them.
+    #[test]
+    fn the_task_of_a_session_has_no_room_for_what_it_does_once() {
+        const MOST_BYTES: usize = 2048;
+        let info = Arc::new(SessionInfo { id: SessionId(1), startup: Startup::default(), backend_pid: 1 });
+        let ((_, jobs), (report, _)) = (mpsc::channel(1), mpsc::unbounded_channel());
+        let task = play_session(Address::new("127.0.0.1", 1).into(), info, Vec::new(), jobs, report);
+        assert!(size_of_val(&task) <= MOST_BYTES, "{} bytes", size_of_val(&task));
+    }
 }
