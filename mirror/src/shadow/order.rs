@@ -306,13 +306,18 @@ impl Order {
 
     fn consider(&mut self, session: SessionId, now_ns: u64, actions: &mut Vec<Action>) {
         let Some(entry) = self.next(session) else { return };
+        if self.is_known(entry) && !self.must_wait(entry) {
+            self.start(session, now_ns, false, actions);
+        }
+    }
+
+    /// Whether all is known of it that has to be, and nothing holds it back but the order.
+    fn is_known(&self, entry: &Entry) -> bool {
         // An outcome is seen here as soon as production has it. What production finished before it may
         // still be on its way: a write waits until that is known too.
         let known = self.known_ns >= entry.exchange.begun_ns
             && (!entry.writes || (entry.outcome().is_some() && self.known_ns >= entry.ended_ns()));
-        if entry.exchange.begun_ns < self.hold_from_ns && known && !self.must_wait(entry) {
-            self.start(session, now_ns, false, actions);
-        }
+        entry.exchange.begun_ns < self.hold_from_ns && known
     }
 
     fn start(&mut self, session: SessionId, now_ns: u64, released: bool, actions: &mut Vec<Action>) {

@@ -2,6 +2,8 @@
 //! The lock is one that no statement names (a foreign key's, a trigger's, a table's that is being altered), or came to
 //! another than on production. The arm's server tells who waits for whom. Must not let anybody go who waits for no circle.
 
+use std::sync::Arc;
+
 use super::{Order, Stands};
 use crate::{
     capture::exchange::{SessionId, is_circumstance},
@@ -36,8 +38,10 @@ impl Order {
         holders.sort_unstable();
         holders.dedup();
         for holder in holders {
-            if self.blocked.contains(&holder) && self.waits_for_itself(holder, locks) {
-                let released = self.next(holder).is_some_and(|next| self.is_before_its_turn(next));
+            let waits = |next: &&Arc<Entry>| self.blocked.contains(&holder) && self.is_known(next);
+            let Some(next) = self.next(holder).filter(waits) else { continue };
+            if self.waits_for_itself(holder, locks) {
+                let released = self.is_before_its_turn(next);
                 self.start(holder, now_ns, released, actions);
             }
         }
@@ -67,9 +71,8 @@ impl Order {
     /// Whether it makes a difference that it starts now: it has to do with something that comes before it and has changed
     /// something on production.
     fn is_before_its_turn(&self, entry: &Entry) -> bool {
-        let changed = |other: &&std::sync::Arc<Entry>| {
-            !other.outcome().is_some_and(|outcome| outcome.error().is_some_and(is_circumstance))
-        };
+        let changed =
+            |other: &&Arc<Entry>| !other.outcome().is_some_and(|outcome| outcome.error().is_some_and(is_circumstance));
         self.waits_for(entry).filter(changed).any(|other| other.touches.conflicts(&entry.touches))
     }
 }

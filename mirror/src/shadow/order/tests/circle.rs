@@ -51,6 +51,19 @@ fn who_was_played_before_production_was_done_may_have_a_lock_too() {
 }
 
 #[test]
+fn what_production_is_not_done_with_or_that_is_held_is_not_let_go() {
+    let write = Arc::new(unended(3, 2, 130, Some(5)));
+    let mut order = referred(Arc::clone(&write));
+    assert_eq!(let_go(&mut order, &[(1, 2)], 6000), [], "it may come to nothing there");
+    write.exchange.outcome.set(Outcome { ended_ns: 140, ..Outcome::default() }).unwrap();
+    order.ended(&write);
+    order.hold_from(Some(125));
+    assert_eq!(let_go(&mut order, &[(1, 2)], 6000), [], "it is held");
+    order.hold_from(None);
+    assert_eq!(let_go(&mut order, &[(1, 2)], 6000), [(3, false)]);
+}
+
+#[test]
 fn what_has_to_do_with_what_comes_before_it_counts_when_it_is_let_go() {
     let mut order = referred(entry(3, 2, 130, Some(140), Some(9)));
     assert_eq!(let_go(&mut order, &[(1, 2)], 6000), [(3, true)]);
