@@ -1,7 +1,7 @@
 //! When a peer over TCP that says nothing any more is given up: the worker of a client whose machine has died, and a
 //! client of a worker's. Without a mirror each of the two looks after the other; with one in between the mirror has to, in
 //! both directions. Names and meanings are PostgreSQL's (`tcp_keepalives_idle` and its kin, "Connections and
-//! Authentication").
+//! Authentication"). Must not choose the times: they are the worker's, or whoever's who set the mirror up.
 
 use std::time::Duration;
 

@@ -140,7 +140,13 @@ pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
     let connected = select! {
         biased;
         connected = Box::pin(production.worker.connect(WORKER_LIMIT, patience)) => connected,
-        () = production.greets_nobody.cancelled() => return refuse(&mut client, LEAVING.0, LEAVING.1).await,
+        () = production.greets_nobody.cancelled() => {
+            // Who cancels is told nothing by a server either.
+            if matches!(wish, Wish::Session(_)) {
+                refuse(&mut client, LEAVING.0, LEAVING.1).await;
+            }
+            return;
+        }
     };
     let mut worker = match connected {
         Ok(worker) => worker,
