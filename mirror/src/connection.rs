@@ -38,6 +38,14 @@ impl Connection {
         }
     }
 
+    /// It is ready to be read, from now on, when so many bytes are there, and at its end.
+    pub fn wake_for(&self, bytes: u32) {
+        match self {
+            Self::Plain(stream) => stream.wake_for(bytes),
+            Self::Tls(stream) => stream.network().wake_for(bytes),
+        }
+    }
+
     /// Reads what is there; 0 at the end.
     pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use nix::{libc, setsockopt_impl, sockopt_impl, sys::socket::setsockopt};
 use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::{
@@ -89,6 +90,11 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
+sockopt_impl!(
+    /// How many bytes make a socket ready to be read ("SO_RCVLOWAT", socket(7)).
+    LowWaterMark, SetOnly, libc::SOL_SOCKET, libc::SO_RCVLOWAT, u32
+);
+
 /// How soon a connection is tried again.
 const AGAIN: Duration = Duration::from_millis(10);
 
@@ -160,6 +166,16 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.poll_write_ready(context),
             Self::Unix(stream) => stream.poll_write_ready(context),
+        }
+    }
+
+    /// It is ready to be read, from now on, when so many bytes are there, and at its end. Where fewer than that many are
+    /// there already and it is for fewer now, that is told at once (Linux: `tcp_set_rcvlowat`). A unix socket is ready
+    /// whatever is there.
+    pub fn wake_for(&self, bytes: u32) {
+        if let Self::Tcp(stream) = self {
+            // A connection that is gone is ready anyway.
+            let _ = setsockopt(stream, LowWaterMark, &bytes);
         }
     }
 

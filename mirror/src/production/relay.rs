@@ -13,6 +13,7 @@ use tokio::{
     time::timeout,
 };
 
+mod bulk;
 mod copy;
 mod direction;
 mod ending;
@@ -21,6 +22,7 @@ mod leaving;
 mod wait;
 
 use self::{
+    bulk::Bulk,
     direction::Direction,
     ending::{End, Refused},
 };
@@ -61,6 +63,7 @@ struct Relay<'a> {
     steps: Vec<Step>,
     upstream: Direction,
     downstream: Direction,
+    bulk: Bulk,
     /// Bytes of the client wait for the gate.
     held: bool,
     /// Since when they wait, ns; 0: they do not.
@@ -98,6 +101,7 @@ pub async fn run(
         steps: Vec::new(),
         upstream: Direction::new(),
         downstream: Direction::new(),
+        bulk: Bulk::default(),
         held: false,
         held_since_ns: 0,
         captured,
@@ -192,6 +196,7 @@ impl Relay<'_> {
             } else if self.downstream.take(self.worker) {
                 if !self.downstream.is_empty() {
                     self.look_at_worker()?;
+                    self.note_bulk();
                 }
                 moved = true;
             }

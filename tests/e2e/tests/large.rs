@@ -205,3 +205,29 @@ async fn a_slow_reader_holds_up_the_worker_and_nobody_else() {
     }
     stage.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_slowly_behind_much_is_passed_on_as_it_comes() {
+    const KEY: u32 = 4711;
+    let servers = Servers::start(0, TABLES).await;
+    let stage = servers.mirror(MEMORY, &[]).await;
+    let direct = stage.servers.worker.connect().await;
+    direct.execute(&format!("SELECT pg_advisory_lock({KEY})"), &[]).await.expect("a lock");
+    // The description of the one column, `repeat`; a row's header, the length of its column, and that. Of the last but one
+    // goes out what fills the worker's buffer.
+    let (described_bytes, rows, row_bytes, slow_bytes, sent_bytes) = (32, 40_000, 1_000 + 11, 20_000 + 11, 8_192);
+    let much = format!("SELECT repeat('x', 1000) FROM generate_series(1, {rows})");
+    let waits = format!("SELECT pg_advisory_lock({KEY})::text");
+    let mut client = Raw::login(stage.through).await;
+    let began = Instant::now();
+    client.send(&query(&format!("{much} UNION ALL SELECT repeat('y', 20000) UNION ALL {waits}"))).await;
+    client.sip(described_bytes + rows * row_bytes + sent_bytes).await;
+    println!("40 MB and the beginning of what comes slowly behind it: {:?}", began.elapsed());
+    direct.execute(&format!("SELECT pg_advisory_unlock({KEY})"), &[]).await.expect("an unlock");
+    client.sip(slow_bytes - sent_bytes).await;
+    client.until(b'Z').await;
+    // The next answer is a small one again.
+    client.send(&query("SELECT 1")).await;
+    client.until(b'Z').await;
+    stage.end().await;
+}

@@ -14,6 +14,7 @@ impl Relay<'_> {
     /// Waits until something can move. What fails while it waits is what was written before and is encrypted.
     pub(super) async fn wait(&mut self) -> Result<(), End> {
         let (client_interest, worker_interest) = self.interests();
+        let gathers_for = self.gathers_for();
         let Self { production, client, worker, state, held, worker_deaf, upstream, downstream, .. } = self;
         let draining = production.draining.load(Ordering::SeqCst);
         // One look at both sides and one place for the task to be woken from, without a list that threads share:
@@ -37,17 +38,25 @@ impl Relay<'_> {
                 Poll::Ready((fine(&client), fine(&worker)))
             }
         });
-        let (client_fine, worker_fine) = if *held || draining {
+        let mut gathered = false;
+        let (client_fine, worker_fine) = if *held || draining || gathers_for.is_some() {
             tokio::select! {
                 fine = ready => fine,
                 () = production.gate.opened(), if *held => FINE,
                 () = sleep(DRAIN_LOOK), if draining => FINE,
+                () = sleep(gathers_for.unwrap_or_default()), if gathers_for.is_some() => {
+                    gathered = true;
+                    FINE
+                }
             }
         } else {
             ready.await
         };
         // As with a write: what the worker has said before still goes to the client.
         *worker_deaf |= !worker_fine;
+        if gathered {
+            self.gather_no_more();
+        }
         if client_fine { Ok(()) } else { Err(End::Client) }
     }
 
