@@ -38,6 +38,7 @@ use crate::{
         entry::Budget,
         ingest::{self, Command, IngestShared},
         log::{TrafficLog, disk::Disk, spill},
+        schema::known::Schemas,
         session_book::SessionSeed,
     },
 };
@@ -101,6 +102,7 @@ impl Mirror {
             log: TrafficLog::new(Budget::new(settings.memory_bytes), disk),
             recorded_until_ns: AtomicU64::new(0),
             clock: Arc::default(),
+            schemas: Schemas::default(),
             stop: AtomicBool::new(false),
         });
         let (commands, received) = mpsc::sync_channel(64);
@@ -245,10 +247,16 @@ impl Mirror {
         }
     }
 
-    /// Process ids of the worker's backends behind this mirror.
+    /// What names stand for in the worker's databases. Whoever can ask it tells.
+    pub fn schemas(&self) -> &Schemas {
+        &self.ingest.schemas
+    }
+
+    /// Process ids of the worker's backends behind this mirror, and of those that it is asked over for the mirror's sake.
     pub fn backend_pids(&self) -> Vec<i32> {
         let pid = |s: &Arc<crate::production::sessions::SessionState>| s.backend_pid.load(Ordering::SeqCst);
-        self.production.sessions.list().iter().map(pid).filter(|pid| *pid != 0).collect()
+        let sessions = self.production.sessions.list();
+        sessions.iter().map(pid).filter(|pid| *pid != 0).chain(self.ingest.schemas.asking()).collect()
     }
 
     /// What the production path counts.

@@ -14,6 +14,7 @@ pub mod overlap;
 pub mod overtaken;
 pub mod player;
 pub mod prologue;
+pub mod schema;
 pub mod session_book;
 pub mod statement;
 pub mod undone;

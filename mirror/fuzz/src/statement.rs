@@ -10,6 +10,7 @@ use understudy_mirror::{
     },
     shadow::{
         entry::{Budget, Entry},
+        schema::Schema,
         session_book::{Plan, SessionBook},
         statement::{
             catalog::{self, Catalog},
@@ -62,13 +63,29 @@ pub fn template(data: &[u8]) {
 
 /// All that decides whether, when and beside what a statement is played.
 fn meaning(statement: &Statement) -> String {
-    let Statement { class, kind, writes, answer, skip, changes, tables, beginnings, fingerprint: _, text: _ } =
-        statement;
+    let Statement {
+        class,
+        kind,
+        writes,
+        answer,
+        skip,
+        changes,
+        tables,
+        beginnings,
+        defines,
+        deletes,
+        functions,
+        reading,
+        fingerprint: _,
+        text: _,
+    } = statement;
     let kind = match kind {
         Kind::Prepare(name, inner) => format!("prepare {name} {}", meaning(inner)),
         other => format!("{other:?}"),
     };
-    format!("{class:?} {kind} {writes} {answer:?} {skip:?} {changes} {tables:?} {beginnings}")
+    let reading = reading.as_ref().map(|reading| (reading.class, reading.writes, reading.answer, &reading.tables));
+    let defined = format!("{beginnings} {defines:?} {deletes} {functions:?} {reading:?}");
+    format!("{class:?} {kind} {writes} {answer:?} {skip:?} {changes} {tables:?} {defined}")
 }
 
 fn sensible(statement: &Statement, literals: usize) {
@@ -179,7 +196,8 @@ fn planned(
     catalog: &mut Catalog,
     budget: &Arc<Budget>,
 ) -> (Arc<Entry>, understudy_mirror::shadow::prologue::Settled) {
-    let Plan { statements, writes, touches, publishes, beginnings, skip, settled } = book.plan(&exchange, catalog);
+    let Plan { statements, writes, touches, publishes, beginnings, defines: _, skip, settled } =
+        book.plan(&exchange, catalog, &Schema::default());
     assert!(writes || publishes == Footprint::NOTHING, "what publishes something writes");
     assert!(!beginnings || publishes == Footprint::Anything, "nobody knows what else that changes");
     conflicts(&touches);

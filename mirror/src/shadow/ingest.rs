@@ -17,11 +17,12 @@ use understudy_crds::experiment::StatementClass;
 use super::{
     arm::{ArmShared, lock},
     arm_clock::{ArmClock, ClockKeeper},
-    entry::{ENTRY_BYTES, Entry},
+    entry::{ENTRY_BYTES, Entry, PlannedStatement},
     id_map::IdMap,
     log::{LogEvent, TrafficLog},
     measured,
     overlap::Overlaps,
+    schema::known::Schemas,
     session_book::{Plan, SessionBook, SessionSeed},
     statement::catalog::Catalog,
 };
@@ -77,6 +78,8 @@ pub struct IngestShared {
     pub recorded_until_ns: std::sync::atomic::AtomicU64,
     /// What time it is for the arms.
     pub clock: Arc<ArmClock>,
+    /// What names stand for, as far as somebody tells.
+    pub schemas: Schemas,
     /// The thread is to end.
     pub stop: AtomicBool,
 }
@@ -119,6 +122,8 @@ struct Ingest<'a> {
     /// When production began them, with their number.
     running_since: BTreeSet<(u64, u64)>,
     overlaps: Overlaps,
+    /// Entries after whose end names may stand for something else, by their number, and whose they are.
+    defining: IdMap<u64, Arc<SessionInfo>>,
     arms: Vec<Arc<ArmShared>>,
     /// What goes to the log next.
     told: Vec<LogEvent>,
@@ -151,6 +156,7 @@ impl<'a> Ingest<'a> {
             running: IdMap::default(),
             running_since: BTreeSet::new(),
             overlaps: Overlaps::default(),
+            defining: IdMap::default(),
             arms: Vec::new(),
             told: Vec::new(),
             retain_from_ns: None,
@@ -233,8 +239,17 @@ impl<'a> Ingest<'a> {
 
     fn begun(&mut self, exchange: &Arc<Exchange>) {
         let Some(book) = self.books.get_mut(&exchange.session) else { return };
-        let plan = book.plan(exchange, &mut self.catalog);
-        let Plan { statements, writes, touches, publishes, beginnings, skip, settled } = plan;
+        let schema = self.shared.schemas.of(&book.info);
+        let plan = book.plan(exchange, &mut self.catalog, &schema);
+        let Plan { statements, writes, touches, publishes, beginnings, defines, skip, settled } = plan;
+        if schema.has_functions() {
+            let reads = |s: &&PlannedStatement| s.class == StatementClass::Read;
+            statements.iter().filter(reads).for_each(|s| self.catalog.reads(s.fingerprint));
+        }
+        if let Some(what) = defines {
+            self.shared.schemas.defines(&book.info, what);
+            self.defining.insert(self.next_id, Arc::clone(&book.info));
+        }
         let entry = Arc::new(Entry {
             id: self.next_id,
             statements,
@@ -260,6 +275,9 @@ impl<'a> Ingest<'a> {
         let Some(entry) = self.running.remove(&(exchange.session, exchange.sequence)) else { return };
         self.running_since.remove(&(exchange.begun_ns, entry.id));
         self.overlaps.ended(&entry);
+        if let Some(info) = self.defining.remove(&entry.id) {
+            self.shared.schemas.defined(&info);
+        }
         if let (Some(outcome), None) = (entry.outcome(), entry.skip) {
             measured::record_production(&mut lock(&self.shared.recorder), &entry, outcome);
         }

@@ -3,8 +3,10 @@
 //! word. Slow (tens of µs), so it is cached, and it is never called on the production path.
 
 pub mod catalog;
+mod definitions;
+pub mod execution;
 pub mod footprint;
-mod functions;
+pub(super) mod functions;
 pub mod lexer;
 mod session;
 pub mod template;

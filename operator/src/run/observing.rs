@@ -54,6 +54,7 @@ impl<P: Platform> Run<'_, P> {
             if looks.is_multiple_of(LOOKS_PER_LEAK_SEARCH) {
                 self.search_leaks(&mut leaking).await?;
             }
+            self.learn_schemas().await;
             self.edit(&mut newcomers, &mut analysis, books);
             let intervals = self.mirror.take_intervals();
             for interval in &intervals {

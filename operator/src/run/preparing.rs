@@ -71,6 +71,8 @@ impl<P: Platform> Run<'_, P> {
 
     async fn cut(&mut self) -> Result<CutMade, UserError> {
         let step = self.options.screen.step("cut");
+        // What the arms play is planned from the cut on.
+        self.learn_schemas().await;
         self.platform.prepare_cut().await?;
         let policy = self.options.experiment.spec.capture.direct;
         let direct = cutting::drain_direct(self.platform, &self.mirror, policy, |busy| {

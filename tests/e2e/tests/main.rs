@@ -31,6 +31,7 @@ mod replication;
 mod restart;
 mod run_panics;
 mod scenarios;
+mod schemas;
 mod secrets;
 mod silent;
 mod slow_worker;

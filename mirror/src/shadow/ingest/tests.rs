@@ -15,6 +15,7 @@ fn shared(limit_bytes: usize) -> IngestShared {
         log: TrafficLog::new(Budget::new(limit_bytes), None),
         recorded_until_ns: std::sync::atomic::AtomicU64::new(0),
         clock: Arc::default(),
+        schemas: Schemas::default(),
         stop: AtomicBool::new(false),
     }
 }

@@ -12,9 +12,11 @@ use crate::{
     shadow::{
         entry::{Answer, PlannedStatement, Skip},
         prologue::{Change, Cursor, Settled, State, Unnamed},
+        schema::{Defines, Schema},
         statement::{
-            catalog::{self, Analysed, Catalog},
-            footprint::{Footprint, KeyValue},
+            catalog::{Analysed, Catalog},
+            execution::Execution,
+            footprint::Footprint,
             template::{Kind, Statement, Variable},
         },
     },
@@ -37,6 +39,8 @@ pub struct Plan {
     pub publishes: Footprint,
     /// When it ends, sessions may begin with something else: roles, databases, or what is set for either.
     pub beginnings: bool,
+    /// What names may stand for something else when it ends, and for its own session at once.
+    pub defines: Option<Defines>,
     /// Why it is not played.
     pub skip: Option<Skip>,
     /// What it means for the prologue.
@@ -53,6 +57,8 @@ pub(super) struct OpenTransaction {
     touched: Option<Footprint>,
     /// Of what sessions begin with.
     beginnings: bool,
+    /// Of what names stand for.
+    defines: Option<Defines>,
 }
 
 /// How much of an answer is asked for.
@@ -66,42 +72,21 @@ enum Extent {
     Rest,
 }
 
-/// One execution of a statement.
-#[derive(Debug, Clone)]
-pub(super) struct Executed {
-    statement: Arc<Statement>,
-    touches: Footprint,
-    /// The variable that it sets, where it is one that is known.
-    sets: Option<Variable>,
-}
-
-impl Executed {
-    fn unknown() -> Self {
-        Self { statement: Arc::new(Statement::unknown()), touches: Footprint::Anything, sets: None }
-    }
-
-    fn of(statement: &Arc<Statement>, literals: &[Option<KeyValue>], values: Option<&[u8]>) -> Self {
-        Self {
-            statement: Arc::clone(statement),
-            touches: catalog::footprint(statement, literals, values),
-            sets: catalog::variable(statement, literals, values),
-        }
-    }
-
-    fn all(analysed: &Analysed, values: Option<&[u8]>) -> Vec<Self> {
-        analysed.template.statements.iter().map(|s| Self::of(s, &analysed.literals, values)).collect()
-    }
+/// All that a text executes.
+fn all(analysed: &Analysed, values: Option<&[u8]>, schema: &Schema) -> Vec<Execution> {
+    analysed.template.statements.iter().map(|s| Execution::of(s, &analysed.literals, values, schema)).collect()
 }
 
 impl SessionBook {
     /// Reads a request: what will be executed, and what that touches.
-    pub fn plan(&mut self, exchange: &Exchange, catalog: &mut Catalog) -> Plan {
+    pub fn plan(&mut self, exchange: &Exchange, catalog: &mut Catalog, schema: &Schema) -> Plan {
         let mut plan = Plan {
             statements: Vec::new(),
             writes: false,
             touches: Footprint::NOTHING,
             publishes: Footprint::NOTHING,
             beginnings: false,
+            defines: None,
             skip: None,
             settled: Settled::default(),
         };
@@ -111,8 +96,8 @@ impl SessionBook {
             match frontend::request(message.tag, message.payload) {
                 Request::Query(sql) => {
                     settled.unnamed = Unnamed::Gone;
-                    for executed in Executed::all(&catalog.analyse(sql), None) {
-                        self.execute(&executed, Extent::All, &mut plan, &mut changes);
+                    for executed in all(&catalog.analyse(sql), None, schema) {
+                        self.execute(&executed, Extent::All, &mut plan, &mut changes, schema);
                     }
                 }
                 Request::Parse { statement, sql } => {
@@ -133,7 +118,7 @@ impl SessionBook {
                             Unnamed::Made { .. } | Unnamed::Gone => settled.unnamed = Unnamed::Gone,
                         }
                     }
-                    let executed = self.bind(statement, values);
+                    let executed = self.bind(statement, values, schema);
                     self.portals.insert(portal, Portal { by: exchange.sequence, executed });
                 }
                 // Without its Bind it is a cursor that SQL declared, perhaps.
@@ -146,7 +131,7 @@ impl SessionBook {
                             false => Extent::All,
                         };
                         for executed in &bound.executed {
-                            self.execute(executed, extent, &mut plan, &mut changes);
+                            self.execute(executed, extent, &mut plan, &mut changes, schema);
                         }
                         self.portals.insert(portal, bound);
                     }
@@ -175,39 +160,42 @@ impl SessionBook {
     }
 
     /// What a portal executes. SQL's PREPARE and the protocol's Parse share their names.
-    fn bind(&self, statement: &[u8], values: &[u8]) -> Vec<Executed> {
+    fn bind(&self, statement: &[u8], values: &[u8], schema: &Schema) -> Vec<Execution> {
         if let Some(analysed) = self.prepared.get(statement) {
-            return Executed::all(analysed, Some(values));
+            return all(analysed, Some(values), schema);
         }
         let by_sql = std::str::from_utf8(statement).ok().and_then(|name| self.sql_prepared.get(name));
-        vec![by_sql.map_or_else(Executed::unknown, |inner| Executed::of(inner, &[], Some(values)))]
+        vec![by_sql.map_or_else(Execution::unknown, |inner| Execution::of(inner, &[], Some(values), schema))]
     }
 
     /// Plans one statement, of whose answer a part may be all that is asked for. EXECUTE is to the session what it
     /// executes.
-    fn execute(&mut self, executed: &Executed, extent: Extent, plan: &mut Plan, changes: &mut bool) {
+    fn execute(&mut self, executed: &Execution, extent: Extent, plan: &mut Plan, changes: &mut bool, schema: &Schema) {
         plan.touches.merge(&executed.touches);
         let inner = match &executed.statement.kind {
-            Kind::ExecutePrepared(name) => self.sql_prepared.get(name).map(|inner| Executed::of(inner, &[], None)),
+            Kind::ExecutePrepared(name) => {
+                self.sql_prepared.get(name).map(|inner| Execution::of(inner, &[], None, schema))
+            }
             _ => None,
         };
         self.step(inner.as_ref().unwrap_or(executed), extent, plan, changes);
     }
 
     fn unknown(&mut self, plan: &mut Plan, changes: &mut bool) {
-        self.execute(&Executed::unknown(), Extent::All, plan, changes);
+        self.execute(&Execution::unknown(), Extent::All, plan, changes, &Schema::default());
     }
 
     /// One statement's effect on the transaction and the session.
-    fn step(&mut self, executed: &Executed, extent: Extent, plan: &mut Plan, changes: &mut bool) {
-        let Executed { statement, touches, sets, .. } = executed;
+    fn step(&mut self, executed: &Execution, extent: Extent, plan: &mut Plan, changes: &mut bool) {
+        let Execution { statement, touches, answer, sets } = executed;
         let (mut class, mut writes, mut changed) = (statement.class, statement.writes, statement.changes);
         match &statement.kind {
             Kind::Begin => self.transaction.open = true,
             Kind::Commit => {
-                let OpenTransaction { open: _, changed: did, touched, beginnings } =
+                let OpenTransaction { open: _, changed: did, touched, beginnings, defines } =
                     std::mem::take(&mut self.transaction);
                 (writes, changed) = (touched.is_some(), did);
+                plan.defines = plan.defines.max(defines);
                 if let Some(touched) = touched {
                     plan.publishes.merge(&touched.writes());
                     plan.beginnings |= beginnings;
@@ -224,9 +212,9 @@ impl SessionBook {
         }
         self.take_away(&statement.kind);
         let answer = match extent {
-            Extent::All => statement.answer,
+            Extent::All => *answer,
             // Which rows come first, nobody says.
-            Extent::Some => statement.answer.of_some(),
+            Extent::Some => answer.of_some(),
             Extent::Rest => Answer::Volatile,
         };
         plan.statements.push(PlannedStatement { class, fingerprint: statement.fingerprint, answer });
@@ -261,7 +249,9 @@ impl SessionBook {
         if !statement.writes {
             return;
         }
+        plan.defines = plan.defines.max(statement.defines);
         if self.transaction.open {
+            self.transaction.defines = self.transaction.defines.max(statement.defines);
             self.transaction.changed |= statement.changes;
             self.transaction.touched.get_or_insert(Footprint::NOTHING).merge(footprint);
             self.transaction.beginnings |= statement.beginnings;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::plan::Executed;
+use crate::shadow::statement::execution::Execution;
 
 /// One of them.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub(super) struct Portal {
     /// The exchange that bound it, by its number in the session.
     pub by: u64,
     /// What it executes.
-    pub executed: Vec<Executed>,
+    pub executed: Vec<Execution>,
 }
 
 /// By name.

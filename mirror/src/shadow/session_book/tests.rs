@@ -9,6 +9,7 @@ use crate::{
     capture::exchange::{Exchange, Outcome, SessionId, StatementOutcome},
     shadow::{
         entry::{Answer, Budget},
+        schema::{Defines, Schema},
         statement::{
             catalog::Catalog,
             footprint::{Footprint, KeyValue},
@@ -25,6 +26,8 @@ use crate::{
 struct Session {
     book: SessionBook,
     catalog: Catalog,
+    /// What names each exchange may have given another meaning to.
+    defined: Vec<Option<Defines>>,
     sequence: u64,
     status: TransactionStatus,
 }
@@ -52,6 +55,7 @@ impl Session {
         Self {
             book: SessionBook::new(Arc::new(info)),
             catalog: Catalog::default(),
+            defined: Vec::new(),
             sequence: 0,
             status: TransactionStatus::Idle,
         }
@@ -67,8 +71,9 @@ impl Session {
             outcome: OnceLock::new(),
         });
         self.sequence += 1;
-        let Plan { statements, writes, touches, publishes, beginnings, skip, settled } =
-            self.book.plan(&exchange, &mut self.catalog);
+        let Plan { statements, writes, touches, publishes, beginnings, defines, skip, settled } =
+            self.book.plan(&exchange, &mut self.catalog, &Schema::default());
+        self.defined.push(defines);
         let entry = Arc::new(Entry {
             id: exchange.sequence,
             exchange,
@@ -249,6 +254,33 @@ fn a_commit_publishes_what_its_transaction_wrote_even_in_a_pipeline() {
     assert!(pipeline[..3].iter().all(|entry| entry.publishes == Footprint::NOTHING), "nothing is visible before");
     let read_only = &pipeline[6];
     assert_eq!((classes(read_only), read_only.writes), (vec![StatementClass::Utility], false));
+}
+
+#[test]
+fn what_names_stand_for_changes_at_once_for_who_defines_and_for_others_when_it_commits() {
+    use TransactionStatus::{Idle, InTransaction};
+    let mut session = Session::new();
+    for (sql, after) in [
+        ("begin", InTransaction),
+        ("create view v as select 1", InTransaction),
+        ("select 1", InTransaction),
+        ("commit", Idle),
+        ("begin", InTransaction),
+        ("alter table t add b int", InTransaction),
+        ("rollback", Idle),
+        ("begin; create table u (a int); commit", Idle),
+        ("commit", Idle),
+        ("create temp table u (a int)", Idle),
+        ("begin; create function f() returns int language sql as ''; create view w as select 1", InTransaction),
+        ("commit", Idle),
+    ] {
+        session.query(sql, after);
+    }
+    let (relations, functions) = (Some(Defines::Relations), Some(Defines::Functions));
+    let created = [None, relations, None, relations];
+    let undone = [None, relations, None];
+    let at_once = [relations, None, None, functions, functions];
+    assert_eq!(session.defined, [&created[..], &undone, &at_once].concat());
 }
 
 #[test]

@@ -64,6 +64,15 @@ impl Catalog {
         template
     }
 
+    /// A statement that by its text might have written was found to read.
+    pub fn reads(&mut self, fingerprint: Fingerprint) {
+        if let Some((_, class)) = self.texts.get_mut(&fingerprint)
+            && *class == StatementClass::Write
+        {
+            *class = StatementClass::Read;
+        }
+    }
+
     /// Normalised texts and classes of everything seen.
     pub fn texts(&self) -> &HashMap<Fingerprint, (Arc<str>, StatementClass)> {
         &self.texts

@@ -14,12 +14,17 @@ static READONLY_FUNCTIONS: LazyLock<RapidHashSet<&'static str>> = LazyLock::new(
 });
 
 /// Whether a function changes neither data nor objects. What `set_config` does stays in the session.
-pub(super) fn changes_nothing(function: &str) -> bool {
+pub(in crate::shadow) fn changes_nothing(function: &str) -> bool {
     function == "set_config" || READONLY_FUNCTIONS.contains(function)
 }
 
+/// Whether two servers need not share its answers, or a plan chooses them.
+pub(in crate::shadow) fn answers_vary(function: &str) -> bool {
+    VOLATILE_ANSWERS.contains(&function) || ORDER_DEPENDENT.contains(&function)
+}
+
 /// What is touched by whoever takes an advisory lock, beside tables: no table has this name.
-pub(super) const ADVISORY_LOCKS: &str = "advisory locks";
+pub(in crate::shadow) const ADVISORY_LOCKS: &str = "advisory locks";
 
 /// Whether a function takes an advisory lock, or tries to, and does nothing else.
 pub(super) fn takes_advisory_lock(function: &str) -> bool {
@@ -34,7 +39,7 @@ pub(super) fn touches_nothing(function: &str) -> bool {
 }
 
 /// Functions that PostgreSQL calls volatile although they change nothing.
-const VOLATILE_BUT_HARMLESS: [&str; 14] = [
+const VOLATILE_BUT_HARMLESS: [&str; 19] = [
     "random",
     "clock_timestamp",
     "timeofday",
@@ -42,6 +47,11 @@ const VOLATILE_BUT_HARMLESS: [&str; 14] = [
     "pg_sleep_for",
     "pg_sleep_until",
     "gen_random_uuid",
+    "uuid_generate_v1",
+    "uuid_generate_v1mc",
+    "uuid_generate_v4",
+    "gen_random_bytes",
+    "gen_salt",
     "pg_stat_get_activity",
     "pg_backend_pid",
     "pg_table_size",
@@ -52,11 +62,16 @@ const VOLATILE_BUT_HARMLESS: [&str; 14] = [
 ];
 
 /// Functions whose answers two servers need not share.
-pub(super) const VOLATILE_ANSWERS: [&str; 27] = [
+pub(super) const VOLATILE_ANSWERS: [&str; 32] = [
     "random",
     "clock_timestamp",
     "timeofday",
     "gen_random_uuid",
+    "uuid_generate_v1",
+    "uuid_generate_v1mc",
+    "uuid_generate_v4",
+    "gen_random_bytes",
+    "gen_salt",
     "pg_backend_pid",
     "now",
     "statement_timestamp",

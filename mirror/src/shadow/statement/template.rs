@@ -7,6 +7,7 @@ use serde_json::Value;
 use understudy_crds::{condition::SkipReason, experiment::StatementClass};
 
 use super::{
+    definitions::{changes_beginnings, defines},
     footprint::Access,
     footprint::KeyValue,
     functions::{
@@ -17,7 +18,10 @@ use super::{
     session,
     tree::{self, Found, ValueSource},
 };
-use crate::{measure::interval::Fingerprint, shadow::entry::Answer};
+use crate::{
+    measure::interval::Fingerprint,
+    shadow::{entry::Answer, schema::Defines},
+};
 
 /// A constant costs the parser and the walk through its tree some 3 kB; a byte of a text a few bytes. What is larger is
 /// not parsed: an INSERT of a million rows in one text would take gigabytes from a machine that production is on.
@@ -54,6 +58,14 @@ pub struct Statement {
     pub tables: TableTemplates,
     /// It may change what sessions begin with.
     pub beginnings: bool,
+    /// What names it may give another meaning to.
+    pub defines: Option<Defines>,
+    /// It deletes rows.
+    pub deletes: bool,
+    /// Functions that it calls and of which nothing is known by their names.
+    pub functions: Vec<Arc<str>>,
+    /// What it is where those change nothing.
+    pub reading: Option<Arc<Statement>>,
     /// Its identity.
     pub fingerprint: Fingerprint,
     /// Its text with the constants taken out.
@@ -192,6 +204,7 @@ fn empty(template: u64) -> Statement {
         answer: Answer::Definite,
         tables: TableTemplates::Tables(Vec::new()),
         beginnings: false,
+        deletes: false,
         text: "".into(),
         ..unparsable(template)
     }
@@ -207,6 +220,11 @@ fn unparsable(template: u64) -> Statement {
         changes: true,
         tables: TableTemplates::Anything,
         beginnings: true,
+        // What defines something can be parsed; what is too large for it is mostly rows.
+        defines: None,
+        deletes: true,
+        functions: Vec::new(),
+        reading: None,
         fingerprint: Fingerprint(template),
         text: "(a text that does not parse)".into(),
     }
@@ -216,7 +234,26 @@ fn statement(tree: &Value, text: &str, lexed: &Lexed<'_>) -> Statement {
     let fingerprint = pg_query::fingerprint(text, ParserOptions::DEFAULT, FingerprintOptions::RANGEVAR_INCLUDE_SCHEMA)
         .map_or(lexed.template, |f| f.value);
     let normalised = pg_query::normalize(text).unwrap_or_else(|_| "(a text that does not parse)".to_owned());
+    let (fingerprint, shown) = (Fingerprint(fingerprint), shortened(without_strings(&normalised)).into());
     let found = tree::find(tree);
+    let whole = of_found(tree, &found, (fingerprint, shown), (text, lexed));
+    let functions: Vec<Arc<str>> = found.functions.iter().filter(|f| is_unknown(f)).map(|f| Arc::from(&**f)).collect();
+    if functions.is_empty() {
+        return whole;
+    }
+    let mut known = found.clone();
+    known.functions.retain(|function| !is_unknown(function));
+    let reading = of_found(tree, &known, (fingerprint, Arc::clone(&whole.text)), (text, lexed));
+    Statement { functions, reading: Some(Arc::new(reading)), ..whole }
+}
+
+/// A statement, as far as that is found in it which is given.
+fn of_found(
+    tree: &Value,
+    found: &Found,
+    (fingerprint, shown): (Fingerprint, Arc<str>),
+    (text, lexed): (&str, &Lexed<'_>),
+) -> Statement {
     let (node, body) = tree
         .get("node")
         .and_then(Value::as_object)
@@ -234,10 +271,10 @@ fn statement(tree: &Value, text: &str, lexed: &Lexed<'_>) -> Statement {
         (StatementClass::Utility, Kind::Prepare(name.into(), Arc::new(inner)), false, false)
     } else {
         let query_writes = found.changes || found.locks || unknown_function;
-        let (class, kind, writes) = verb(node, body, &found, query_writes);
-        let (.., changes) = verb(node, body, &found, changes_here);
+        let (class, kind, writes) = verb(node, body, found, query_writes);
+        let (.., changes) = verb(node, body, found, changes_here);
         let kind = match kind {
-            Kind::Plain => session::kind(node, &found, writes, lexed).unwrap_or(Kind::Plain),
+            Kind::Plain => session::kind(node, found, writes, lexed).unwrap_or(Kind::Plain),
             kind => kind,
         };
         (class, kind, writes, changes)
@@ -259,13 +296,17 @@ fn statement(tree: &Value, text: &str, lexed: &Lexed<'_>) -> Statement {
         class,
         kind,
         writes,
-        answer: answer(node, body, &found),
+        answer: answer(node, body, found),
         skip,
         changes: changes && !of_the_server,
-        tables: tables(node, body, &found, writes, lexed),
-        beginnings: BEGINNINGS.contains(&node),
-        fingerprint: Fingerprint(fingerprint),
-        text: shortened(without_strings(&normalised)).into(),
+        tables: tables(node, body, found, writes, lexed),
+        beginnings: changes_beginnings(node),
+        defines: defines(node, found),
+        deletes: found.deletes,
+        functions: Vec::new(),
+        reading: None,
+        fingerprint,
+        text: shown,
     }
 }
 
@@ -291,21 +332,13 @@ fn answer(node: &str, body: &Value, found: &Found) -> Answer {
     if own_limit > 0 || found.distinct_on || calls(&ORDER_DEPENDENT) { of_all.of_some() } else { of_all }
 }
 
-/// What changes roles, databases, or what is set for them: a session that logs in behind it begins with something else.
-/// A function that does so is not seen: to wait for all of those would let sessions in one after the other where
-/// production had them beside one another.
-const BEGINNINGS: [&str; 10] = [
-    "CreateRoleStmt",
-    "AlterRoleStmt",
-    "AlterRoleSetStmt",
-    "DropRoleStmt",
-    "GrantRoleStmt",
-    "GrantStmt",
-    "AlterDatabaseStmt",
-    "AlterDatabaseSetStmt",
-    "RenameStmt",
-    "DoStmt",
-];
+/// Whether nothing is known of a function by its name.
+fn is_unknown(function: &str) -> bool {
+    !changes_nothing(function)
+        && !takes_advisory_lock(function)
+        && !touches_nothing(function)
+        && ![&SIDE_EFFECTS[..], &SERVER_IDENTITY].concat().contains(&function)
+}
 
 /// Whether it calls a function of which nothing is known.
 fn calls_unknown(found: &Found) -> bool {

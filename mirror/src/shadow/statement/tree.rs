@@ -26,6 +26,8 @@ pub struct Found {
     pub catalogs: bool,
     /// An INSERT, UPDATE, DELETE or MERGE.
     pub changes: bool,
+    /// A DELETE, or a MERGE, which may be one.
+    pub deletes: bool,
     /// A row lock (FOR UPDATE and so on).
     pub locks: bool,
     /// SELECT INTO.
@@ -113,6 +115,7 @@ fn walk(value: &Value, found: &mut Found, names: &mut Names) {
                 match key.as_str() {
                     "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt" => {
                         found.changes = true;
+                        found.deletes |= matches!(key.as_str(), "DeleteStmt" | "MergeStmt");
                         let target = field.pointer("/relation/relname").and_then(Value::as_str);
                         names.changed.extend(target.map(ToOwned::to_owned));
                     }

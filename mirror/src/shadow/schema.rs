@@ -1,0 +1,208 @@
+//! What the names in a statement stand for in its database: functions that only read, tables behind a view, the table that
+//! a partition is a part of, rows that go with those that they refer to. A statement's text tells none of that.
+//!
+//! Pure: whoever may ask a server asks [`QUESTION`] and hands the rows over ([`known`]). What is not known is taken for
+//! what it looks like: a table of its own, a function that may do anything. Names are without schema, as in
+//! footprints: what stands for two things counts as both.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use rapidhash::{RapidHashMap, RapidHashSet};
+
+use super::{
+    entry::Answer,
+    statement::{
+        footprint::{Access, Footprint, TableUse},
+        functions::{self, ADVISORY_LOCKS},
+    },
+};
+
+pub mod known;
+
+/// What is asked, in each database: three columns of text, which [`Schema::of`] understands. It reads catalogs alone, so
+/// that it waits for nobody's lock, and nobody for its own.
+pub const QUESTION: &str = include_str!("schema/question.sql");
+/// A database that answers with more is taken for one of which nothing is known.
+pub const MOST_ROWS: usize = 500_000;
+
+/// What a function does that changes nothing. In this order: of two of a name, the later counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Function {
+    /// It looks at its arguments alone, as far as clients' tables are concerned.
+    Computes,
+    /// The same of many rows, in the order in which they come.
+    Aggregates,
+    /// It may read any table.
+    Reads,
+}
+
+/// What else is touched by whoever names a relation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Relation {
+    /// What it is a part of, directly and not: its rows are theirs, and its columns have their names.
+    wholes: Vec<Arc<str>>,
+    /// What it reads, as a view.
+    reads: Vec<Arc<str>>,
+    view: Option<View>,
+}
+
+/// What a view does beside reading tables.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct View {
+    calls: Vec<Arc<str>>,
+    /// It leaves some rows out, depends on the clock, or reads catalogs.
+    is_volatile: bool,
+}
+
+/// What a statement may give another meaning to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Defines {
+    /// Names of tables and views.
+    Relations,
+    /// Those, and names of functions.
+    Functions,
+}
+
+/// What the names of one database stand for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Schema {
+    /// Something was defined since: a name that does not stand here may be a view's.
+    is_stale: bool,
+    /// All names of relations.
+    named: RapidHashSet<Arc<str>>,
+    functions: RapidHashMap<Arc<str>, Function>,
+    relations: RapidHashMap<Arc<str>, Relation>,
+    /// Tables whose rows may go, or change, with those of this one that they refer to.
+    referring: RapidHashMap<Arc<str>, Vec<Arc<str>>>,
+}
+
+impl Schema {
+    /// From the rows that answer [`QUESTION`]: what it is, whose name, and of what.
+    pub fn of<'a>(rows: impl IntoIterator<Item = [&'a str; 3]>) -> Self {
+        let mut schema = Self::default();
+        for [kind, name, of] in rows {
+            let name: Arc<str> = name.into();
+            match kind {
+                "computes" => schema.function(name, Function::Computes),
+                "aggregates" => schema.function(name, Function::Aggregates),
+                "reads" => schema.function(name, Function::Reads),
+                "table" => {
+                    schema.named.insert(name);
+                }
+                "refers" => add(schema.referring.entry(of.into()).or_default(), &name),
+                "part" => add(&mut schema.relations.entry(name).or_default().wholes, of),
+                "view" => {
+                    let relation = schema.relations.entry(name).or_default();
+                    relation.view.get_or_insert_default();
+                    add(&mut relation.reads, of);
+                }
+                "calls" => add(&mut schema.view(name).calls, of),
+                "volatile" => schema.view(name).is_volatile = true,
+                // A question of another version.
+                _ => {}
+            }
+        }
+        schema
+    }
+
+    /// Where it will be told what names stand for, and has not been yet.
+    pub fn untold() -> Self {
+        Self { is_stale: true, ..Self::default() }
+    }
+
+    /// What is still true of it once something was defined.
+    #[must_use]
+    pub fn behind(&self, defines: Defines) -> Self {
+        let mut behind = Self { is_stale: true, ..self.clone() };
+        if defines == Defines::Functions {
+            behind.functions.clear();
+        }
+        behind
+    }
+
+    /// The same, where nobody will tell what else there is.
+    #[must_use]
+    pub fn for_good(&self) -> Self {
+        Self { is_stale: false, ..self.clone() }
+    }
+
+    fn function(&mut self, name: Arc<str>, function: Function) {
+        let known = self.functions.entry(name).or_insert(function);
+        *known = function.max(*known);
+    }
+
+    fn view(&mut self, name: Arc<str>) -> &mut View {
+        self.relations.entry(name).or_default().view.get_or_insert_default()
+    }
+
+    /// Whether functions are known.
+    pub fn has_functions(&self) -> bool {
+        !self.functions.is_empty()
+    }
+
+    /// What functions of these names do together; `None`: one of them may do anything.
+    pub fn functions<'a>(&self, names: impl IntoIterator<Item = &'a Arc<str>>) -> Option<Function> {
+        names.into_iter().try_fold(Function::Computes, |all, name| Some(all.max(*self.functions.get(name)?)))
+    }
+
+    /// What is touched by a statement that names these, and how what it reads may be compared. `deletes`: rows that refer
+    /// to its own may go with them.
+    pub fn touched(&self, uses: Vec<TableUse>, deletes: bool) -> (Footprint, Answer) {
+        let known = |one: &TableUse| {
+            self.relations.contains_key(&one.table) || deletes && self.referring.contains_key(&one.table)
+        };
+        let is_new =
+            |one: &TableUse| self.is_stale && !self.named.contains(&one.table) && *one.table != *ADVISORY_LOCKS;
+        let mut answer = if uses.iter().any(is_new) { Answer::Volatile } else { Answer::Definite };
+        if !uses.iter().any(known) {
+            return (Footprint::Tables(uses), answer);
+        }
+        let mut touched: Vec<TableUse> = Vec::new();
+        let mut rest = VecDeque::from(uses);
+        while let Some(one) = rest.pop_front() {
+            if touched.contains(&one) {
+                continue;
+            }
+            if let Some(Relation { wholes, reads, view }) = self.relations.get(&one.table) {
+                rest.extend(wholes.iter().map(|whole| TableUse { table: Arc::clone(whole), ..one.clone() }));
+                // Its columns may have other names, and a row of it be of several.
+                let access = if reads.len() > 1 && one.access == Access::Insert { Access::Write } else { one.access };
+                rest.extend(reads.iter().map(|table| TableUse { table: Arc::clone(table), rows: None, access }));
+                match view.as_ref().map(|view| self.answer(view)) {
+                    None | Some(Some(Answer::Definite)) => {}
+                    Some(Some(other)) => answer = other,
+                    // What it calls may touch anything.
+                    Some(None) => return (Footprint::Anything, Answer::Volatile),
+                }
+            }
+            if deletes && one.access == Access::Write {
+                let gone = |table: &Arc<str>| TableUse { table: Arc::clone(table), rows: None, access: Access::Write };
+                rest.extend(self.referring.get(&one.table).into_iter().flatten().map(gone));
+            }
+            touched.push(one);
+        }
+        (Footprint::Tables(touched), answer)
+    }
+
+    /// How what a view shows may be compared; `None`: it calls something that may touch anything.
+    fn answer(&self, view: &View) -> Option<Answer> {
+        let unknown = view.calls.iter().filter(|name| !functions::changes_nothing(name));
+        match self.functions(unknown)? {
+            Function::Reads => None,
+            _ if view.is_volatile || view.calls.iter().any(|name| functions::answers_vary(name)) => {
+                Some(Answer::Volatile)
+            }
+            Function::Aggregates => Some(Answer::Volatile),
+            Function::Computes => Some(Answer::Definite),
+        }
+    }
+}
+
+fn add(to: &mut Vec<Arc<str>>, name: &str) {
+    if !to.iter().any(|have| **have == *name) {
+        to.push(name.into());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! Which databases' schemas are known, and since when not any more: what a statement defines makes forget what is known
+//! of its database, until somebody has asked again. Shared by the ingest, which looks names up, and whoever asks.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::{Defines, Schema};
+use crate::{capture::exchange::SessionInfo, shadow::arm::lock};
+
+/// The worker is not asked about a database again sooner than this, ns: some make tables all the time.
+const AGAIN_NS: u64 = 1_000_000_000;
+/// The same of one that did not answer, ns.
+const AFTER_FAILURE_NS: u64 = 60_000_000_000;
+
+/// The schemas.
+#[derive(Debug, Default)]
+pub struct Schemas {
+    databases: Mutex<BTreeMap<String, Database>>,
+    /// Backends over which the worker is being asked.
+    asking: Mutex<BTreeSet<i32>>,
+    /// Answers that were taken in.
+    learned: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Database {
+    known: Arc<Schema>,
+    is_known: bool,
+    /// Statements that define something and have not ended.
+    defining: usize,
+    /// How often that has changed: an answer to a question from before is of no use.
+    version: u64,
+    /// It is not asked about before, ns.
+    from_ns: u64,
+}
+
+/// A question that is to be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Of this database.
+    pub database: String,
+    version: u64,
+}
+
+/// While it lasts, a backend is known to be one that asks.
+#[derive(Debug)]
+pub struct Asking<'a> {
+    schemas: &'a Schemas,
+    pid: i32,
+}
+
+/// The database that a session is in.
+fn database(info: &SessionInfo) -> &str {
+    let named = info.startup.get("database").filter(|name| !name.is_empty());
+    named.or_else(|| info.startup.get("user")).unwrap_or_default()
+}
+
+impl Schemas {
+    /// There is such a database, and somebody will tell of it.
+    pub fn expect(&self, database: &str) {
+        let mut databases = lock(&self.databases);
+        if !databases.contains_key(database) {
+            let known = Arc::new(Schema::untold());
+            databases.insert(database.to_owned(), Database { known, ..Database::default() });
+        }
+    }
+
+    /// What is known of a session's database; nothing, mostly, where nobody asks.
+    pub fn of(&self, info: &SessionInfo) -> Arc<Schema> {
+        let mut databases = lock(&self.databases);
+        let name = database(info);
+        match databases.get(name) {
+            Some(database) => Arc::clone(&database.known),
+            None => Arc::clone(&databases.entry(name.to_owned()).or_default().known),
+        }
+    }
+
+    /// A statement has begun after whose end names may stand for something else.
+    pub fn defines(&self, info: &SessionInfo, what: Defines) {
+        let mut databases = lock(&self.databases);
+        let Some(database) = databases.get_mut(database(info)) else { return };
+        database.known = Arc::new(database.known.behind(what));
+        database.is_known = false;
+        database.defining += 1;
+        database.version += 1;
+    }
+
+    /// It has ended.
+    pub fn defined(&self, info: &SessionInfo) {
+        if let Some(database) = lock(&self.databases).get_mut(database(info)) {
+            database.defining = database.defining.saturating_sub(1);
+            database.version += 1;
+        }
+    }
+
+    /// What the worker is to be asked, now.
+    pub fn wanted(&self, now_ns: u64) -> Vec<Wanted> {
+        lock(&self.databases)
+            .iter_mut()
+            .filter(|(_, database)| !database.is_known && database.defining == 0 && now_ns >= database.from_ns)
+            .map(|(name, database)| {
+                database.from_ns = now_ns.saturating_add(AGAIN_NS);
+                Wanted { database: name.clone(), version: database.version }
+            })
+            .collect()
+    }
+
+    /// The answer. What was defined since makes it useless.
+    pub fn learn(&self, wanted: &Wanted, schema: Schema) {
+        let mut databases = lock(&self.databases);
+        if let Some(database) = databases.get_mut(&wanted.database)
+            && database.version == wanted.version
+        {
+            database.known = Arc::new(schema);
+            database.is_known = true;
+            self.learned.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// There was no answer: until the next time names are what they were, or what they look like.
+    pub fn failed(&self, wanted: &Wanted, now_ns: u64) {
+        if let Some(database) = lock(&self.databases).get_mut(&wanted.database) {
+            database.known = Arc::new(database.known.for_good());
+            database.from_ns = now_ns.saturating_add(AFTER_FAILURE_NS);
+        }
+    }
+
+    /// Answers that were taken in.
+    pub fn learned(&self) -> u64 {
+        self.learned.load(Ordering::Relaxed)
+    }
+
+    /// The worker is being asked over this backend.
+    pub fn asking_by(&self, pid: i32) -> Asking<'_> {
+        lock(&self.asking).insert(pid);
+        Asking { schemas: self, pid }
+    }
+
+    /// Backends over which it is being asked.
+    pub fn asking(&self) -> Vec<i32> {
+        lock(&self.asking).iter().copied().collect()
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        lock(&self.schemas.asking).remove(&self.pid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{capture::exchange::SessionId, wire::startup::Startup};
+
+    fn session(parameters: &[(&str, &str)]) -> SessionInfo {
+        let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        SessionInfo { id: SessionId(1), startup: Startup { protocol: 3 << 16, parameters }, backend_pid: 1 }
+    }
+
+    fn some() -> Schema {
+        Schema::of([["computes", "f", ""]])
+    }
+
+    #[test]
+    fn what_is_defined_makes_ask_again_and_what_was_asked_before_is_no_answer() {
+        use Defines::{Functions, Relations};
+        let (schemas, app) = (Schemas::default(), session(&[("user", "ann"), ("database", "app")]));
+        assert_eq!(*schemas.of(&app), Schema::default(), "perhaps nobody tells");
+        let first = schemas.wanted(0);
+        assert_eq!(first.iter().map(|wanted| &*wanted.database).collect::<Vec<_>>(), ["app"]);
+        assert_eq!(schemas.wanted(AGAIN_NS - 1), [], "it is being asked");
+        schemas.learn(&first[0], some());
+        assert_eq!((&*schemas.of(&app), schemas.learned()), (&some(), 1));
+        assert_eq!(schemas.wanted(AGAIN_NS), [], "it is known");
+
+        schemas.defines(&app, Relations);
+        assert_eq!(*schemas.of(&app), some().behind(Relations));
+        assert_eq!(schemas.wanted(AGAIN_NS), [], "it may not be over yet");
+        schemas.defined(&app);
+        let second = schemas.wanted(AGAIN_NS);
+        schemas.defines(&app, Functions);
+        schemas.defined(&app);
+        schemas.learn(&second[0], some());
+        assert_eq!(*schemas.of(&app), some().behind(Functions), "something has been defined since");
+        assert_eq!(schemas.wanted(2 * AGAIN_NS - 1), [], "too soon");
+        let third = schemas.wanted(2 * AGAIN_NS);
+        schemas.learn(&third[0], some());
+        assert_eq!(*schemas.of(&app), some());
+    }
+
+    #[test]
+    fn where_it_was_to_be_told_and_is_not_names_are_what_they_look_like() {
+        let (schemas, app) = (Schemas::default(), session(&[("user", "app")]));
+        schemas.expect("app");
+        assert_eq!(*schemas.of(&app), Schema::untold());
+        let wanted = schemas.wanted(0);
+        schemas.failed(&wanted[0], 7);
+        assert_eq!(*schemas.of(&app), Schema::default());
+        assert_eq!(schemas.wanted(AFTER_FAILURE_NS), []);
+        assert_eq!(schemas.wanted(AFTER_FAILURE_NS + 7).len(), 1);
+    }
+
+    #[test]
+    fn a_session_is_in_the_database_of_its_user_unless_it_says_otherwise() {
+        let schemas = Schemas::default();
+        for parameters in [&[("user", "ann")][..], &[("user", "ann"), ("database", "")]] {
+            schemas.of(&session(parameters));
+        }
+        schemas.expect("app");
+        let wanted: Vec<_> = schemas.wanted(0).into_iter().map(|wanted| wanted.database).collect();
+        assert_eq!(wanted, ["ann", "app"]);
+    }
+
+    #[test]
+    fn who_asks_is_known_for_as_long_as_it_lasts() {
+        let schemas = Schemas::default();
+        {
+            let _asking = schemas.asking_by(7);
+            assert_eq!(schemas.asking(), [7]);
+        }
+        assert_eq!(schemas.asking(), Vec::<i32>::new());
+    }
+}

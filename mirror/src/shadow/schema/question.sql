@@ -1,0 +1,63 @@
+-- What the names of this database's own functions and relations stand for. Catalogs only, no more than a reader of them
+-- sees, and nothing of what stands in tables. `search_path` is pg_catalog.
+WITH own AS (
+    SELECT oid AS namespace FROM pg_namespace WHERE nspname NOT IN ('pg_catalog', 'information_schema')
+), of_extensions AS (
+    SELECT objid FROM pg_depend WHERE classid = 'pg_proc'::regclass AND deptype = 'e'
+), functions AS (
+    -- An aggregate is what its parts are. Whoever shares the name of one that may change something is one.
+    SELECT p.proname AS name,
+           bool_or(p.prokind IN ('p', 'w') OR 'v' IN (p.provolatile, step.provolatile, final.provolatile)) AS changes,
+           bool_or('s' IN (p.provolatile, step.provolatile, final.provolatile)
+                   AND p.pronamespace <> 'pg_catalog'::regnamespace
+                   AND p.oid NOT IN (SELECT objid FROM of_extensions)) AS reads,
+           bool_or(p.prokind = 'a') AS aggregates
+      FROM pg_proc p
+      LEFT JOIN pg_aggregate a ON a.aggfnoid = p.oid
+      LEFT JOIN pg_proc step ON step.oid = a.aggtransfn
+      LEFT JOIN pg_proc final ON final.oid = a.aggfinalfn
+     GROUP BY p.proname
+    HAVING bool_or(p.pronamespace IN (SELECT namespace FROM own))
+), views AS (
+    -- A rule's tree names relations and functions by their numbers; what the system came with stands in no dependency.
+    SELECT v.oid, v.relname AS name, r.ev_action::text AS action
+      FROM pg_class v JOIN pg_rewrite r ON r.ev_class = v.oid AND r.ev_type = '1'
+     WHERE v.relkind = 'v' AND v.relnamespace IN (SELECT namespace FROM own)
+), named AS (
+    SELECT DISTINCT views.name, t.relname, t.relnamespace IN (SELECT namespace FROM own) AS is_own
+      FROM views
+     CROSS JOIN LATERAL regexp_matches(views.action, ':relid ([0-9]+)', 'g') AS relation (number)
+      JOIN pg_class t ON t.oid = relation.number[1]::oid
+     WHERE t.oid <> views.oid
+)
+SELECT CASE WHEN reads THEN 'reads' WHEN aggregates THEN 'aggregates' ELSE 'computes' END, name::text, ''
+  FROM functions WHERE NOT coalesce(changes, false)
+UNION ALL
+SELECT DISTINCT 'table', relname::text, ''
+  FROM pg_class WHERE relkind IN ('r', 'p', 'm', 'f', 'v') AND relnamespace IN (SELECT namespace FROM own)
+UNION ALL
+SELECT 'view', name::text, relname::text FROM named WHERE relname <> name
+UNION ALL
+SELECT DISTINCT 'calls', views.name::text, p.proname::text
+  FROM views
+ CROSS JOIN LATERAL regexp_matches(views.action, ':(?:funcid|aggfnoid|winfnoid) ([0-9]+)', 'g') AS called (number)
+  JOIN pg_proc p ON p.oid = called.number[1]::oid
+UNION ALL
+SELECT 'volatile', name::text, ''
+  FROM views
+ WHERE action ~ ':limit(?:Count|Offset) [{]' OR action ~ ':hasDistinctOn true' OR action ~ '[{]SQLVALUEFUNCTION '
+    OR action ~ '[{]TABLESAMPLECLAUSE '
+UNION ALL
+SELECT DISTINCT 'volatile', name::text, '' FROM named WHERE NOT is_own
+UNION ALL
+SELECT DISTINCT 'part', part.relname::text, whole.relname::text
+  FROM pg_inherits i
+  JOIN pg_class part ON part.oid = i.inhrelid AND part.relkind IN ('r', 'p', 'f')
+  JOIN pg_class whole ON whole.oid = i.inhparent
+ WHERE part.relname <> whole.relname
+UNION ALL
+SELECT DISTINCT 'refers', referring.relname::text, referred.relname::text
+  FROM pg_constraint c
+  JOIN pg_class referring ON referring.oid = c.conrelid
+  JOIN pg_class referred ON referred.oid = c.confrelid
+ WHERE c.contype = 'f' AND c.confdeltype IN ('c', 'n', 'd')

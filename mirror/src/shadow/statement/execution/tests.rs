@@ -1,0 +1,108 @@
+//! The same statements where nothing is known of their database, and where its schema is.
+
+use understudy_crds::experiment::StatementClass::{self, Read, Write};
+
+use super::*;
+use crate::shadow::{
+    schema::Defines,
+    statement::{catalog::Catalog, footprint::Access},
+};
+
+fn of(sql: &str, schema: &Schema) -> Execution {
+    let analysed = Catalog::default().analyse(sql.as_bytes());
+    Execution::of(analysed.template.statements.first().unwrap(), &analysed.literals, None, schema)
+}
+
+fn schema() -> Schema {
+    Schema::of([
+        ["computes", "st_x", ""],
+        ["aggregates", "st_union", ""],
+        ["reads", "balance", ""],
+        ["view", "totals", "sales"],
+        ["volatile", "latest", ""],
+        ["part", "sales_2026", "sales"],
+        ["refers", "orders", "customers"],
+    ])
+}
+
+/// The tables that are touched; `None`: anything.
+fn tables(touches: &Footprint) -> Option<Vec<(&str, Access, bool)>> {
+    let Footprint::Tables(uses) = touches else { return None };
+    Some(uses.iter().map(|one| (&*one.table, one.access, one.rows.is_some())).collect())
+}
+
+#[test]
+fn what_is_known_of_a_schema_tells_what_a_statement_does() {
+    use Access::{Insert, Write as Writes};
+    use Answer::{Called, Definite, Picked, Volatile};
+    type Expected<'a> = (StatementClass, bool, Answer, Option<Vec<(&'a str, Access, bool)>>);
+    let (read, write): (_, fn(Answer, Option<Vec<(&'static str, Access, bool)>>) -> Expected<'static>) =
+        ((Read, false), |answer, tables| (Write, true, answer, tables));
+    let reads = |table| (table, Access::Read, false);
+    for (sql, expected) in [
+        ("select st_x(a) from t where id = 5", (read.0, read.1, Definite, Some(vec![("t", Access::Read, true)]))),
+        ("select st_union(a) from t", (read.0, read.1, Picked, Some(vec![reads("t")]))),
+        ("select balance(5)", (read.0, read.1, Called, None)),
+        ("select balance(5) from t limit 1", (read.0, read.1, Volatile, None)),
+        ("select st_x(a), unheard_of(a) from t", write(Called, None)),
+        ("select st_x(a), nextval('s') from t", write(Called, None)),
+        ("insert into t values (st_x($1))", write(Definite, Some(vec![("t", Insert, false)]))),
+        ("insert into t values (balance($1))", write(Definite, None)),
+        ("select st_x(a) from t for update", write(Definite, Some(vec![("t", Writes, false)]))),
+        ("select * from totals", (read.0, read.1, Definite, Some(vec![reads("totals"), reads("sales")]))),
+        ("select * from latest", (read.0, read.1, Volatile, Some(vec![reads("latest")]))),
+        ("select now() from totals", (read.0, read.1, Volatile, Some(vec![reads("totals"), reads("sales")]))),
+        (
+            "update sales_2026 set a = 1 where id = 5",
+            write(Definite, Some(vec![("sales_2026", Writes, true), ("sales", Writes, true)])),
+        ),
+        (
+            "delete from customers where id = 5",
+            write(Definite, Some(vec![("customers", Writes, true), ("orders", Writes, false)])),
+        ),
+        ("update customers set a = 1 where id = 5", write(Definite, Some(vec![("customers", Writes, true)]))),
+    ] {
+        let execution = of(sql, &schema());
+        let Execution { statement, touches, answer, .. } = &execution;
+        assert_eq!((statement.class, statement.writes, *answer, tables(touches)), expected, "{sql}");
+    }
+}
+
+#[test]
+fn where_nothing_is_known_a_statement_is_what_its_text_tells() {
+    for sql in ["select st_x(a) from t", "select * from totals", "delete from customers", "insert into t values (f())"]
+    {
+        let analysed = Catalog::default().analyse(sql.as_bytes());
+        let statement = analysed.template.statements.first().unwrap();
+        let execution = Execution::of(statement, &analysed.literals, None, &Schema::default());
+        assert!(Arc::ptr_eq(&execution.statement, statement), "{sql}");
+        assert_eq!(execution.touches, catalog::footprint(statement, &analysed.literals, None), "{sql}");
+        assert_eq!(execution.answer, statement.answer, "{sql}");
+    }
+}
+
+#[test]
+fn what_changes_the_names_of_a_schema_is_known() {
+    let (relations, functions) = (Some(Defines::Relations), Some(Defines::Functions));
+    for (sql, expected) in [
+        ("create table t (a int)", relations),
+        ("create or replace view v as select 1", relations),
+        ("create or replace function f() returns int language sql as 'select 1'", functions),
+        ("create extension postgis", functions),
+        ("alter table t attach partition u default", relations),
+        ("alter function f() stable", functions),
+        ("drop view v", None),
+        ("alter table t rename to u", functions),
+        ("create temp table t (a int)", None),
+        ("create table t (a int) partition by range (a)", relations),
+        ("create table u as select * from t", relations),
+        ("select a into u from t", relations),
+        ("create index on t (a)", None),
+        ("truncate t", None),
+        ("vacuum t", None),
+        ("insert into t values (1)", None),
+        ("begin", None),
+    ] {
+        assert_eq!(of(sql, &Schema::default()).statement.defines, expected, "{sql}");
+    }
+}
