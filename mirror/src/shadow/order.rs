@@ -10,8 +10,8 @@
 //!    write, everything that production finished before it ended, and its own outcome.
 //! 4. **Real time**: every write that production had finished before this exchange began is finished
 //!    on the arm.
-//! 5. **Conflicts**: a write waits for every overlapping write with a conflicting footprint that
-//!    production finished earlier.
+//! 5. **Conflicts**: a write waits for every overlapping write that production finished earlier and that changes or locks
+//!    what it changes or locks. What it merely reads it saw as it was when it began, and sees so here.
 //!
 //! A session itself logs in when the arm has fewer than production had then (`order/room.rs`), and has finished what
 //! production had changed of roles and settings (`order/beginnings.rs`).
@@ -347,7 +347,7 @@ impl Order {
         let before = self.unfinished_writes.range(..began);
         // Nothing ends before it begins, whatever the clocks say.
         let beside = self.unfinished_writes.range((Included(began), Excluded(finished.max(began))));
-        let beside = beside.filter(move |(_, other)| other.touches.conflicts(&touches));
+        let beside = beside.filter(move |(_, other)| other.touches.changes_conflict(&touches));
         before.chain(beside).map(|(_, other)| other).filter(|other| !self.is_locked_out(other))
     }
 }

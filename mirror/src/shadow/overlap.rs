@@ -62,17 +62,17 @@ impl Overlaps {
                 }
             }
         }
-        // What a write sees, the order decides; a read that may be a write sees what was there when it began. Two of these
-        // are not held against each other: most are none, and nothing would ever be compared.
+        // What a write changes, the order decides. What it reads it sees as a read does, and so does a read that may be a
+        // write. Two of these are not held against each other: most are none, and nothing would ever be compared.
         let calls = is_call(entry);
         let writes = entry.writes && !calls;
-        if writes && !entry.touches.adds_beside(&entry.touches) {
+        let reads = if writes { entry.touches.reads() } else { entry.touches.clone() };
+        if writes && reads == Footprint::NOTHING && !entry.touches.adds_beside(&entry.touches) {
             return;
         }
-        // Of what changes something, only the numbers that its rows get are nobody's to decide.
-        let touches = |publishes: &Footprint| {
-            if writes { publishes.adds_beside(&entry.touches) } else { publishes.conflicts(&entry.touches) }
-        };
+        // Of what it adds, the numbers that its rows get are nobody's to decide.
+        let touches =
+            |publishes: &Footprint| publishes.conflicts(&reads) || writes && publishes.adds_beside(&entry.touches);
         let overlaps = |of: SessionId, since_ns: u64, is_call: bool, publishes: &Footprint| {
             of != session && since_ns <= ended_ns && !(calls && is_call) && touches(publishes)
         };

@@ -33,6 +33,7 @@ mod run_panics;
 mod scenarios;
 mod schemas;
 mod secrets;
+mod seen_by_writes;
 mod silent;
 mod slow_worker;
 mod tls;

@@ -87,6 +87,24 @@ fn started(order: &mut Order, now_ns: u64) -> Vec<u64> {
 }
 
 #[test]
+fn a_write_waits_for_no_change_of_what_it_merely_reads() {
+    for (access, expected) in [(Access::Read, &[2_u64][..]), (Access::Write, &[])] {
+        // It began first and was answered last.
+        let mut write = unended(2, 2, 100, Some(7));
+        let change = entry(1, 1, 110, Some(120), Some(5));
+        let Footprint::Tables(mut rows) = change.touches.clone() else { panic!() };
+        for one in &mut rows {
+            one.access = access;
+        }
+        write.touches.merge(&Footprint::Tables(rows));
+        write.exchange.outcome.set(Outcome { ended_ns: 130, ..Outcome::default() }).unwrap();
+        let mut order = order(&[change, Arc::new(write)]);
+        // The change is not due yet.
+        assert_eq!(started(&mut order, SHIFT + 100), expected, "{access:?}");
+    }
+}
+
+#[test]
 fn nothing_starts_before_it_is_due_and_sessions_keep_their_order() {
     let mut order = order(&[
         entry(1, 1, 100, Some(110), None),

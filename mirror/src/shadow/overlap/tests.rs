@@ -111,6 +111,28 @@ fn a_read_is_ambiguous_when_a_change_of_what_it_reads_overlapped_it() {
     }
 }
 
+/// As `INSERT INTO u SELECT … FROM t`: it sees what was there when it began, or a little later.
+#[test]
+fn a_write_is_ambiguous_when_a_change_of_what_it_merely_reads_overlapped_it() {
+    for (table, begun_ns, expected) in [("t", 150, true), ("u", 150, false), ("v", 150, false), ("t", 250, false)] {
+        let (mut overlaps, change) = (Overlaps::default(), entry(1, 1, begun_ns, table, true));
+        let mut reads = Arc::into_inner(entry(2, 2, 100, "u", true)).unwrap();
+        reads.touches.merge(&on("t", false));
+        let reads = Arc::new(reads);
+        overlaps.begun(&reads);
+        if begun_ns > 200 {
+            end(&mut overlaps, &reads, 200);
+        }
+        overlaps.begun(&change);
+        end(&mut overlaps, &change, begun_ns + 10);
+        if begun_ns < 200 {
+            end(&mut overlaps, &reads, 200);
+        }
+        assert_eq!(reads.is_ambiguous(), expected, "{table} {begun_ns}");
+        assert!(!change.is_ambiguous(), "nothing is read there");
+    }
+}
+
 #[test]
 fn a_request_that_came_in_parts_may_have_seen_a_change_that_is_forgotten() {
     let mut overlaps = Overlaps::default();

@@ -95,6 +95,18 @@ impl Footprint {
         }
     }
 
+    /// The same, as far as the two change or lock something: what a change merely reads, it sees as it was when it began,
+    /// whoever changes that beside it.
+    pub fn changes_conflict(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tables(mine), Self::Tables(theirs)) => {
+                let changed = |tables: &'_ &TableUse| tables.access.changes();
+                mine.iter().filter(changed).any(|a| theirs.iter().filter(changed).any(|b| a.conflicts(b)))
+            }
+            _ => self.conflicts(other),
+        }
+    }
+
     /// Whether a sequence may be drawn from. Rows that are picked by a value are there already.
     pub fn may_draw(&self) -> bool {
         match self {
@@ -150,6 +162,15 @@ impl Footprint {
         match self {
             Self::Anything => Self::Anything,
             Self::Tables(tables) => Self::Tables(tables.iter().map(strictly).collect()),
+        }
+    }
+
+    /// The part that only reads. Of what may do anything nothing does.
+    #[must_use]
+    pub fn reads(&self) -> Self {
+        match self {
+            Self::Anything => Self::NOTHING,
+            Self::Tables(tables) => Self::Tables(tables.iter().filter(|t| !t.access.changes()).cloned().collect()),
         }
     }
 
@@ -223,6 +244,24 @@ mod tests {
         let mut both = inserts.clone();
         both.merge(&table("t", None, false));
         assert!(both.conflicts(&inserts));
+    }
+
+    #[test]
+    fn what_a_change_merely_reads_is_changed_beside_it() {
+        let mut reads = table("t", Some(("id", 5)), true);
+        reads.merge(&table("u", None, false));
+        assert_eq!(reads.reads(), table("u", None, false));
+        for (other, expected) in [
+            (table("u", None, true), false),
+            (table("t", Some(("id", 5)), true), true),
+            (table("t", Some(("id", 5)), false), false),
+            (Footprint::Anything, true),
+        ] {
+            assert_eq!(reads.changes_conflict(&other), expected, "{other:?}");
+            assert_eq!(other.changes_conflict(&reads), expected, "{other:?}");
+            assert!(reads.conflicts(&other) && other.conflicts(&reads), "{other:?}");
+        }
+        assert_eq!(Footprint::Anything.reads(), Footprint::NOTHING);
     }
 
     #[test]

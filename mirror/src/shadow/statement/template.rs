@@ -40,6 +40,7 @@ pub struct Template {
 }
 
 /// One statement of a template.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one statement")]
 #[derive(Debug, Clone)]
 pub struct Statement {
     /// What its latency counts as. A COMMIT is `Commit` only in a transaction that wrote.
@@ -451,18 +452,28 @@ fn tables(node: &str, body: &Value, found: &Found, writes: bool, lexed: &Lexed<'
         let source = key_source(source, lexed)?;
         Some((Arc::from(column), source))
     });
-    // A change of one table inside a larger statement: any of its tables may be the one.
-    let access = match (writes, found.mentions) {
-        (false, _) => Access::Read,
-        (true, 1) if adds_rows(node, body) => Access::Insert,
-        (true, _) => Access::Write,
+    let touched = |table: &str| {
+        let access = if writes { access(table, node, body, found) } else { Access::Read };
+        TableTemplate { table: table.into(), key: key.clone(), access }
     };
-    let touched = |table: &str| TableTemplate { table: table.into(), key: key.clone(), access };
     let locks = found.functions.iter().any(|function| takes_advisory_lock(function));
     let tables = found.tables.iter().map(String::as_str).map(touched);
     // Who gets a lock first, and who does not, depends on the others that take one.
     let locks = locks.then(|| TableTemplate { table: ADVISORY_LOCKS.into(), key: None, access: Access::Write });
     TableTemplates::Tables(tables.chain(locks).collect())
+}
+
+/// What a statement that may change something does with rows of one of its tables.
+fn access(table: &str, node: &str, body: &Value, found: &Found) -> Access {
+    let among = |names: &[String]| names.iter().any(|name| name == table);
+    let is_target = among(&found.targets);
+    // What COPY fills is the target of no change, and stands alone.
+    let alone = found.mentions == 1 || found.targets.len() == 1 && is_target && !among(&found.repeated);
+    match () {
+        () if alone && adds_rows(node, body) => Access::Insert,
+        () if is_target || found.locks => Access::Write,
+        () => Access::Read,
+    }
 }
 
 /// Whether it adds rows to its table and looks at none that are there.

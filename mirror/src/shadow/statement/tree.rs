@@ -18,6 +18,8 @@ pub struct Found {
     pub tables: Vec<String>,
     /// How many times one of them is named.
     pub mentions: usize,
+    /// Those of them that are named more than once.
+    pub repeated: Vec<String>,
     /// So many queries leave some of their rows out (LIMIT, OFFSET, FETCH FIRST).
     pub limits: usize,
     /// DISTINCT ON.
@@ -26,6 +28,8 @@ pub struct Found {
     pub catalogs: bool,
     /// An INSERT, UPDATE, DELETE or MERGE.
     pub changes: bool,
+    /// Names of the tables that those change, one for each.
+    pub targets: Vec<String>,
     /// A DELETE, or a MERGE, which may be one.
     pub deletes: bool,
     /// A row lock (FOR UPDATE and so on).
@@ -57,12 +61,19 @@ pub fn find(tree: &Value) -> Found {
     let mut names = Names::default();
     walk(tree, &mut found, &mut names);
     let Names { ctes, mut tables, maybe_ctes, changed, .. } = names;
+    found.targets.clone_from(&changed);
     tables.extend(maybe_ctes.into_iter().filter(|name| !ctes.contains(name) || changed.contains(name)));
     found.mentions = tables.len();
     tables.sort();
+    found.repeated = repeated(&tables);
     tables.dedup();
     found.tables = tables;
     found
+}
+
+/// What stands more than once in names that are sorted.
+fn repeated(names: &[String]) -> Vec<String> {
+    names.iter().zip(names.iter().skip(1)).filter(|(name, next)| name == next).map(|(name, _)| name.clone()).collect()
 }
 
 /// Names of relations on the way through a tree.

@@ -36,11 +36,12 @@ impl Driver {
                     }
                 });
                 let overtaking = self.overtaken.by(&entry);
-                if overtaking == Overtaking::Beside {
+                // What a write has changed is looked at whatever it may have seen.
+                let overtaken = overtaking == Overtaking::Later && !entry.writes;
+                if overtaking != Overtaking::Nothing && !overtaken {
                     // It was not told yet when the read had ended: of a request that comes in parts nobody knows.
                     entry.overlapped.store(true, Ordering::Relaxed);
                 }
-                let overtaken = overtaking == Overtaking::Later;
                 if entry.taken_in.get().is_some() {
                     self.judge(&entry, &outcome, due_ns, overtaken);
                 } else {

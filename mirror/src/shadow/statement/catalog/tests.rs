@@ -287,8 +287,8 @@ fn what_adds_rows_and_looks_at_none_is_known() {
         ("insert into t select generate_series(1, 10)", Insert),
         ("copy t from stdin", Insert),
         ("insert into t values (1) on conflict do nothing", Write),
-        ("insert into t select a from u", Write),
         ("insert into t values ((select max(a) from t))", Write),
+        ("select a from t, u for update", Write),
         ("with d as (delete from u returning a) insert into t select a from d", Write),
         ("update t set a = 1", Write),
         ("copy t to stdout", Read),
@@ -300,8 +300,31 @@ fn what_adds_rows_and_looks_at_none_is_known() {
 }
 
 #[test]
+fn what_a_change_merely_reads_is_known() {
+    use Access::{Insert, Read, Write};
+    for (sql, expected) in [
+        ("insert into t select a from u", [Insert, Read]),
+        ("insert into t select a from u, u v returning a", [Insert, Read]),
+        ("insert into t select a from u on conflict do nothing", [Write, Read]),
+        ("insert into t select t.a from t, u", [Write, Read]),
+        ("update t set a = (select max(a) from u)", [Write, Read]),
+        ("update t set a = u.a from u where t.id = u.id", [Write, Read]),
+        ("delete from t using u where t.id = u.id", [Write, Read]),
+        ("delete from t where exists (select from u for share)", [Write, Write]),
+        ("merge into t using u on t.id = u.id when matched then delete", [Write, Read]),
+        ("with c as (update u set a = 1 returning a) insert into t select a from c", [Write, Write]),
+        ("with c as (select a from u) delete from t using c where t.a = c.a", [Write, Read]),
+    ] {
+        let TableTemplates::Tables(tables) = &one(sql).1.tables else { panic!("{sql}") };
+        let found: Vec<_> = tables.iter().map(|t| (&*t.table, t.access)).collect();
+        assert_eq!(found, [("t", expected[0]), ("u", expected[1])], "{sql}");
+    }
+}
+
+#[test]
 fn advisory_locks_touch_one_another_and_no_table() {
-    let table = |name: &str| TableTemplate { table: name.into(), key: None, access: Access::Write };
+    let does = |name: &str, access| TableTemplate { table: name.into(), key: None, access };
+    let table = |name| does(name, Access::Write);
     for (sql, touched) in [
         ("select pg_advisory_lock(1)", vec![table(ADVISORY_LOCKS)]),
         ("select pg_try_advisory_xact_lock($1)", vec![table(ADVISORY_LOCKS)]),
@@ -310,7 +333,8 @@ fn advisory_locks_touch_one_another_and_no_table() {
         ("select pg_advisory_unlock(1)", vec![]),
         ("select pg_advisory_unlock_all()", vec![]),
         ("select pg_notify('a', 'b')", vec![]),
-        ("insert into t select pg_notify('a', b) from u", vec![table("t"), table("u")]),
+        ("insert into t select pg_notify('a', b) from u", vec![does("t", Access::Insert), does("u", Access::Read)]),
+        ("select pg_advisory_lock(a) from t", vec![does("t", Access::Read), table(ADVISORY_LOCKS)]),
     ] {
         assert_eq!(one(sql).1.tables, TableTemplates::Tables(touched), "{sql}");
     }

@@ -31,36 +31,43 @@ fn tables(touches: &Footprint) -> Option<Vec<(&str, Access, bool)>> {
     Some(uses.iter().map(|one| (&*one.table, one.access, one.rows.is_some())).collect())
 }
 
+/// How a statement is played, what it touches (nothing: anything), and how it is compared.
+type Meaning<'a> = (StatementClass, bool, Answer, Option<Vec<(&'a str, Access, bool)>>);
+
+fn reads<'a>(answer: Answer, tables: &[&'a str]) -> Meaning<'a> {
+    (Read, false, answer, Some(tables.iter().map(|table| (*table, Access::Read, false)).collect()))
+}
+
+fn writes(answer: Answer, tables: Vec<(&str, Access, bool)>) -> Meaning<'_> {
+    (Write, true, answer, Some(tables))
+}
+
 #[test]
 fn what_is_known_of_a_schema_tells_what_a_statement_does() {
     use Access::{Insert, Write as Writes};
     use Answer::{Called, Definite, Picked, Volatile};
-    type Expected<'a> = (StatementClass, bool, Answer, Option<Vec<(&'a str, Access, bool)>>);
-    let (read, write): (_, fn(Answer, Option<Vec<(&'static str, Access, bool)>>) -> Expected<'static>) =
-        ((Read, false), |answer, tables| (Write, true, answer, tables));
-    let reads = |table| (table, Access::Read, false);
     for (sql, expected) in [
-        ("select st_x(a) from t where id = 5", (read.0, read.1, Definite, Some(vec![("t", Access::Read, true)]))),
-        ("select st_union(a) from t", (read.0, read.1, Picked, Some(vec![reads("t")]))),
-        ("select balance(5)", (read.0, read.1, Called, None)),
-        ("select balance(5) from t limit 1", (read.0, read.1, Volatile, None)),
-        ("select st_x(a), unheard_of(a) from t", write(Called, None)),
-        ("select st_x(a), nextval('s') from t", write(Called, None)),
-        ("insert into t values (st_x($1))", write(Definite, Some(vec![("t", Insert, false)]))),
-        ("insert into t values (balance($1))", write(Definite, None)),
-        ("select st_x(a) from t for update", write(Definite, Some(vec![("t", Writes, false)]))),
-        ("select * from totals", (read.0, read.1, Definite, Some(vec![reads("totals"), reads("sales")]))),
-        ("select * from latest", (read.0, read.1, Volatile, Some(vec![reads("latest")]))),
-        ("select now() from totals", (read.0, read.1, Volatile, Some(vec![reads("totals"), reads("sales")]))),
+        ("select st_x(a) from t", reads(Definite, &["t"])),
+        ("select st_union(a) from t", reads(Picked, &["t"])),
+        ("select balance(5)", (Read, false, Called, None)),
+        ("select balance(5) from t limit 1", (Read, false, Volatile, None)),
+        ("select st_x(a), unheard_of(a) from t", (Write, true, Called, None)),
+        ("select st_x(a), nextval('s') from t", (Write, true, Called, None)),
+        ("insert into t values (st_x($1))", writes(Definite, vec![("t", Insert, false)])),
+        ("insert into t values (balance($1))", (Write, true, Definite, None)),
+        ("select st_x(a) from t for update", writes(Definite, vec![("t", Writes, false)])),
+        ("select * from totals", reads(Definite, &["totals", "sales"])),
+        ("select * from latest", reads(Volatile, &["latest"])),
+        ("select now() from totals", reads(Volatile, &["totals", "sales"])),
         (
             "update sales_2026 set a = 1 where id = 5",
-            write(Definite, Some(vec![("sales_2026", Writes, true), ("sales", Writes, true)])),
+            writes(Definite, vec![("sales_2026", Writes, true), ("sales", Writes, true)]),
         ),
         (
             "delete from customers where id = 5",
-            write(Definite, Some(vec![("customers", Writes, true), ("orders", Writes, false)])),
+            writes(Definite, vec![("customers", Writes, true), ("orders", Writes, false)]),
         ),
-        ("update customers set a = 1 where id = 5", write(Definite, Some(vec![("customers", Writes, true)]))),
+        ("update customers set a = 1 where id = 5", writes(Definite, vec![("customers", Writes, true)])),
     ] {
         let execution = of(sql, &schema());
         let Execution { statement, touches, answer, .. } = &execution;
