@@ -246,8 +246,8 @@ impl<'a> Ingest<'a> {
             let reads = |s: &&PlannedStatement| s.class == StatementClass::Read;
             statements.iter().filter(reads).for_each(|s| self.catalog.reads(s.fingerprint));
         }
-        if let Some(what) = defines {
-            self.shared.schemas.defines(&book.info, what);
+        if let Some(defines) = defines {
+            self.shared.schemas.defines(&book.info, &defines);
             self.defining.insert(self.next_id, Arc::clone(&book.info));
         }
         let entry = Arc::new(Entry {

@@ -12,7 +12,7 @@ use rapidhash::{RapidHashMap, RapidHashSet};
 use super::{
     entry::Answer,
     statement::{
-        footprint::{Access, Footprint, TableUse},
+        footprint::{Access, Footprint, KeyValue, TableUse},
         functions::{self, ADVISORY_LOCKS},
     },
 };
@@ -28,7 +28,7 @@ pub const MOST_ROWS: usize = 500_000;
 /// What a function does that changes nothing. In this order: of two of a name, the later counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Function {
-    /// It looks at its arguments alone, as far as clients' tables are concerned.
+    /// It looks at its arguments alone.
     Computes,
     /// The same of many rows, in the order in which they come.
     Aggregates,
@@ -54,25 +54,35 @@ struct View {
     is_volatile: bool,
 }
 
-/// What a statement may give another meaning to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Defines {
-    /// Names of tables and views.
-    Relations,
-    /// Those, and names of functions.
-    Functions,
+/// What may have another meaning behind a statement.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Defines {
+    /// Any function.
+    pub functions: bool,
+    /// Relations of these names.
+    pub relations: Vec<Arc<str>>,
+}
+
+impl Defines {
+    /// Takes in what another statement defines.
+    pub fn merge(&mut self, other: &Self) {
+        self.functions |= other.functions;
+        other.relations.iter().for_each(|name| add(&mut self.relations, name));
+    }
 }
 
 /// What the names of one database stand for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Schema {
-    /// Something was defined since: a name that does not stand here may be a view's.
+    /// Something was defined since: a name that does not stand here may be anything's.
     is_stale: bool,
     /// All names of relations.
     named: RapidHashSet<Arc<str>>,
     functions: RapidHashMap<Arc<str>, Function>,
     relations: RapidHashMap<Arc<str>, Relation>,
-    /// Tables whose rows may go, or change, with those of this one that they refer to.
+    /// Columns of a table whose texts are equal only where each byte of them is.
+    exact: RapidHashMap<Arc<str>, Vec<Arc<str>>>,
+    /// Tables whose rows refer to those of this one: they go with them, or keep them there.
     referring: RapidHashMap<Arc<str>, Vec<Arc<str>>>,
 }
 
@@ -89,6 +99,7 @@ impl Schema {
                 "table" => {
                     schema.named.insert(name);
                 }
+                "exact" => add(schema.exact.entry(of.into()).or_default(), &name),
                 "refers" => add(schema.referring.entry(of.into()).or_default(), &name),
                 "part" => add(&mut schema.relations.entry(name).or_default().wholes, of),
                 "view" => {
@@ -110,20 +121,19 @@ impl Schema {
         Self { is_stale: true, ..Self::default() }
     }
 
-    /// What is still true of it once something was defined.
+    /// What is still true of it behind such a statement.
     #[must_use]
-    pub fn behind(&self, defines: Defines) -> Self {
-        let mut behind = Self { is_stale: true, ..self.clone() };
-        if defines == Defines::Functions {
-            behind.functions.clear();
-        }
-        behind
+    pub fn behind(&self, defines: &Defines) -> Self {
+        let functions = if defines.functions { RapidHashMap::default() } else { self.functions.clone() };
+        let (mut named, relations, referring) = (self.named.clone(), self.relations.clone(), self.referring.clone());
+        named.retain(|name| !defines.relations.contains(name));
+        Self { is_stale: true, named, functions, relations, exact: RapidHashMap::default(), referring }
     }
 
-    /// The same, where nobody will tell what else there is.
-    #[must_use]
-    pub fn for_good(&self) -> Self {
-        Self { is_stale: false, ..self.clone() }
+    /// Whether that is nothing less than it.
+    pub fn is_behind(&self, defines: &Defines) -> bool {
+        let forgotten = !defines.relations.iter().any(|name| self.named.contains(name));
+        self.is_stale && forgotten && (!defines.functions || self.functions.is_empty())
     }
 
     fn function(&mut self, name: Arc<str>, function: Function) {
@@ -145,9 +155,12 @@ impl Schema {
         names.into_iter().try_fold(Function::Computes, |all, name| Some(all.max(*self.functions.get(name)?)))
     }
 
-    /// What is touched by a statement that names these, and how what it reads may be compared. `deletes`: rows that refer
-    /// to its own may go with them.
-    pub fn touched(&self, uses: Vec<TableUse>, deletes: bool) -> (Footprint, Answer) {
+    /// What is touched by a statement that names these, and how what it reads may be compared; `None`: it may do anything.
+    /// `deletes`: rows that refer to its own may go with them.
+    pub fn touched(&self, mut uses: Vec<TableUse>, deletes: bool) -> Option<(Footprint, Answer)> {
+        for one in &mut uses {
+            self.pick_exactly(one);
+        }
         let known = |one: &TableUse| {
             self.relations.contains_key(&one.table) || deletes && self.referring.contains_key(&one.table)
         };
@@ -155,7 +168,7 @@ impl Schema {
             |one: &TableUse| self.is_stale && !self.named.contains(&one.table) && *one.table != *ADVISORY_LOCKS;
         let mut answer = if uses.iter().any(is_new) { Answer::Volatile } else { Answer::Definite };
         if !uses.iter().any(known) {
-            return (Footprint::Tables(uses), answer);
+            return Some((Footprint::Tables(uses), answer));
         }
         let mut touched: Vec<TableUse> = Vec::new();
         let mut rest = VecDeque::from(uses);
@@ -168,11 +181,11 @@ impl Schema {
                 // Its columns may have other names, and a row of it be of several.
                 let access = if reads.len() > 1 && one.access == Access::Insert { Access::Write } else { one.access };
                 rest.extend(reads.iter().map(|table| TableUse { table: Arc::clone(table), rows: None, access }));
-                match view.as_ref().map(|view| self.answer(view)) {
-                    None | Some(Some(Answer::Definite)) => {}
-                    Some(Some(other)) => answer = other,
-                    // What it calls may touch anything.
-                    Some(None) => return (Footprint::Anything, Answer::Volatile),
+                match view.as_ref().map_or(Some(Answer::Definite), |view| self.answer(view))? {
+                    Answer::Definite => {}
+                    // What it calls may read anything.
+                    Answer::Called => return Some((Footprint::Anything, Answer::Volatile)),
+                    other => answer = other,
                 }
             }
             if deletes && one.access == Access::Write {
@@ -181,14 +194,22 @@ impl Schema {
             }
             touched.push(one);
         }
-        (Footprint::Tables(touched), answer)
+        Some((Footprint::Tables(touched), answer))
     }
 
-    /// How what a view shows may be compared; `None`: it calls something that may touch anything.
+    fn pick_exactly(&self, one: &mut TableUse) {
+        if let Some(rows) = one.rows.as_mut().filter(|rows| matches!(rows.value, KeyValue::Looks(_)))
+            && self.exact.get(&one.table).is_some_and(|columns| columns.contains(&rows.column))
+        {
+            rows.value = rows.value.byte_by_byte();
+        }
+    }
+
+    /// How what a view shows may be compared; `None`: it calls something that may do anything.
     fn answer(&self, view: &View) -> Option<Answer> {
         let unknown = view.calls.iter().filter(|name| !functions::changes_nothing(name));
         match self.functions(unknown)? {
-            Function::Reads => None,
+            Function::Reads => Some(Answer::Called),
             _ if view.is_volatile || view.calls.iter().any(|name| functions::answers_vary(name)) => {
                 Some(Answer::Volatile)
             }

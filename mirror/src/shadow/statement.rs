@@ -11,3 +11,4 @@ pub mod lexer;
 mod session;
 pub mod template;
 pub mod tree;
+mod upsert;

@@ -22,6 +22,8 @@ use crate::{
 
 /// How long a database may take to answer.
 const LIMIT: Duration = Duration::from_secs(5);
+/// It takes one of the worker's processors, for no longer than that, and compiles nothing.
+const OWN: &str = "SET jit = off; SET max_parallel_workers_per_gather = 0; SET statement_timeout = '5s'";
 
 impl<P: Platform> Run<'_, P> {
     /// Asks the worker what it was not asked before, or what may have changed since.
@@ -29,7 +31,7 @@ impl<P: Platform> Run<'_, P> {
         let schemas = self.mirror.schemas();
         for wanted in schemas.wanted(now_ns()) {
             match ask(self.platform.worker(), schemas, &wanted).await {
-                Ok(schema) => schemas.learn(&wanted, schema),
+                Ok(schema) => schemas.learn(&wanted, schema, now_ns()),
                 Err(error) => {
                     tracing::info!(database = wanted.database, %error, "what its names stand for is not known");
                     schemas.failed(&wanted, now_ns());
@@ -42,6 +44,7 @@ impl<P: Platform> Run<'_, P> {
 async fn ask(worker: &Worker, schemas: &Schemas, wanted: &Wanted) -> Result<Schema, UserError> {
     let session = worker.connect_to(&wanted.database, Names::System).await?;
     let _asking = schemas.asking_by(session.pid());
+    session.run(OWN, LIMIT).await?;
     let question = format!("{QUESTION}LIMIT {}", MOST_ROWS + 1);
     let rows = session.within(LIMIT, session.client().query(&question, &[])).await?;
     if rows.len() > MOST_ROWS {

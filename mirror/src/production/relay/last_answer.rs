@@ -23,6 +23,7 @@ impl Relay<'_> {
         if self.held {
             self.upstream.abandon();
         }
+        self.gather_no_more();
         let until = Instant::now() + LAST_ANSWER_LIMIT;
         let (mut read_bytes, mut told) = (0, false);
         while self.tracker.in_flight() > 0 && !self.downstream.closed && read_bytes < LAST_ANSWER_BYTES {

@@ -3,7 +3,10 @@
 
 use std::{future::poll_fn, io, sync::atomic::Ordering, task::Poll};
 
-use tokio::{io::Interest, time::sleep};
+use tokio::{
+    io::Interest,
+    time::{Instant, sleep, sleep_until},
+};
 
 use super::{DRAIN_LOOK, End, Relay};
 
@@ -14,7 +17,7 @@ impl Relay<'_> {
     /// Waits until something can move. What fails while it waits is what was written before and is encrypted.
     pub(super) async fn wait(&mut self) -> Result<(), End> {
         let (client_interest, worker_interest) = self.interests();
-        let gathers_for = self.gathers_for();
+        let gathers_until = self.gathers_until();
         let Self { production, client, worker, state, held, worker_deaf, upstream, downstream, .. } = self;
         let draining = production.draining.load(Ordering::SeqCst);
         // One look at both sides and one place for the task to be woken from, without a list that threads share:
@@ -39,12 +42,12 @@ impl Relay<'_> {
             }
         });
         let mut gathered = false;
-        let (client_fine, worker_fine) = if *held || draining || gathers_for.is_some() {
+        let (client_fine, worker_fine) = if *held || draining || gathers_until.is_some() {
             tokio::select! {
                 fine = ready => fine,
                 () = production.gate.opened(), if *held => FINE,
                 () = sleep(DRAIN_LOOK), if draining => FINE,
-                () = sleep(gathers_for.unwrap_or_default()), if gathers_for.is_some() => {
+                () = sleep_until(gathers_until.unwrap_or_else(Instant::now)), if gathers_until.is_some() => {
                     gathered = true;
                     FINE
                 }

@@ -127,7 +127,7 @@ impl Order {
         }
         let session = entry.exchange.session;
         let others = self.unfinished_writes.values().filter(|other| other.exchange.session != session);
-        let out = others.filter(|other| self.is_locked_out(other) && other.touches.conflicts(&entry.touches));
+        let out = others.filter(|other| self.is_locked_out(other) && other.touches.changes_conflict(&entry.touches));
         let out: Vec<_> = out.map(|other| (other.exchange.session, other.id, session)).collect();
         // Whoever waited for one of them waits no longer.
         self.changed |= !out.is_empty();

@@ -2,15 +2,12 @@
 -- sees, and nothing of what stands in tables. `search_path` is pg_catalog.
 WITH own AS (
     SELECT oid AS namespace FROM pg_namespace WHERE nspname NOT IN ('pg_catalog', 'information_schema')
-), of_extensions AS (
-    SELECT objid FROM pg_depend WHERE classid = 'pg_proc'::regclass AND deptype = 'e'
 ), functions AS (
     -- An aggregate is what its parts are. Whoever shares the name of one that may change something is one.
     SELECT p.proname AS name,
            bool_or(p.prokind IN ('p', 'w') OR 'v' IN (p.provolatile, step.provolatile, final.provolatile)) AS changes,
            bool_or('s' IN (p.provolatile, step.provolatile, final.provolatile)
-                   AND p.pronamespace <> 'pg_catalog'::regnamespace
-                   AND p.oid NOT IN (SELECT objid FROM of_extensions)) AS reads,
+                   AND p.pronamespace <> 'pg_catalog'::regnamespace) AS reads,
            bool_or(p.prokind = 'a') AS aggregates
       FROM pg_proc p
       LEFT JOIN pg_aggregate a ON a.aggfnoid = p.oid
@@ -36,6 +33,16 @@ UNION ALL
 SELECT DISTINCT 'table', relname::text, ''
   FROM pg_class WHERE relkind IN ('r', 'p', 'm', 'f', 'v') AND relnamespace IN (SELECT namespace FROM own)
 UNION ALL
+-- Keys that are equal only where each of their bytes is.
+SELECT 'exact', a.attname::text, t.relname::text
+  FROM pg_attribute a
+  JOIN pg_class t ON t.oid = a.attrelid AND t.relkind IN ('r', 'p', 'm', 'f')
+  LEFT JOIN pg_collation c ON c.oid = a.attcollation
+ WHERE t.relnamespace IN (SELECT namespace FROM own) AND a.attnum > 0 AND NOT a.attisdropped
+ GROUP BY t.relname, a.attname
+HAVING bool_and(a.atttypid IN ('text'::regtype, 'varchar'::regtype) AND c.collisdeterministic)
+   AND bool_or(EXISTS (SELECT FROM pg_index i WHERE i.indrelid = t.oid AND a.attnum = ANY (i.indkey)))
+UNION ALL
 SELECT 'view', name::text, relname::text FROM named WHERE relname <> name
 UNION ALL
 SELECT DISTINCT 'calls', views.name::text, p.proname::text
@@ -43,10 +50,13 @@ SELECT DISTINCT 'calls', views.name::text, p.proname::text
  CROSS JOIN LATERAL regexp_matches(views.action, ':(?:funcid|aggfnoid|winfnoid) ([0-9]+)', 'g') AS called (number)
   JOIN pg_proc p ON p.oid = called.number[1]::oid
 UNION ALL
+-- Some rows of all, the clock, a sample, rows in the plan's order (ARRAY), columns of each server's own (ctid, xmin).
 SELECT 'volatile', name::text, ''
   FROM views
- WHERE action ~ ':limit(?:Count|Offset) [{]' OR action ~ ':hasDistinctOn true' OR action ~ '[{]SQLVALUEFUNCTION '
-    OR action ~ '[{]TABLESAMPLECLAUSE '
+ WHERE action ~ ':limit(?:Count|Offset) [{]|:hasDistinctOn true|[{]SQLVALUEFUNCTION |[{]TABLESAMPLECLAUSE |:subLinkType 6 |:varattno -[0-9]'
+UNION ALL
+-- It locks rows, which changes something: as if it called a function that nobody knows.
+SELECT 'calls', name::text, '' FROM views WHERE action ~ ':rowMarks [(]'
 UNION ALL
 SELECT DISTINCT 'volatile', name::text, '' FROM named WHERE NOT is_own
 UNION ALL
@@ -60,4 +70,4 @@ SELECT DISTINCT 'refers', referring.relname::text, referred.relname::text
   FROM pg_constraint c
   JOIN pg_class referring ON referring.oid = c.conrelid
   JOIN pg_class referred ON referred.oid = c.confrelid
- WHERE c.contype = 'f' AND c.confdeltype IN ('c', 'n', 'd')
+ WHERE c.contype = 'f'

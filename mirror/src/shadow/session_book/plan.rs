@@ -90,9 +90,12 @@ impl SessionBook {
             skip: None,
             settled: Settled::default(),
         };
+        // What its own transaction has defined, nobody else can tell of yet.
+        let untold = Schema::untold();
         let (mut parses, mut changes) = (0, false);
         for message in frame::messages(&exchange.request) {
             let settled = &mut plan.settled;
+            let schema = if self.transaction.defines.is_some() { &untold } else { schema };
             match frontend::request(message.tag, message.payload) {
                 Request::Query(sql) => {
                     settled.unnamed = Unnamed::Gone;
@@ -195,7 +198,9 @@ impl SessionBook {
                 let OpenTransaction { open: _, changed: did, touched, beginnings, defines } =
                     std::mem::take(&mut self.transaction);
                 (writes, changed) = (touched.is_some(), did);
-                plan.defines = plan.defines.max(defines);
+                if let Some(defines) = defines {
+                    plan.defines.get_or_insert_default().merge(&defines);
+                }
                 if let Some(touched) = touched {
                     plan.publishes.merge(&touched.writes());
                     plan.beginnings |= beginnings;
@@ -249,9 +254,13 @@ impl SessionBook {
         if !statement.writes {
             return;
         }
-        plan.defines = plan.defines.max(statement.defines);
+        if let Some(defines) = &statement.defines {
+            plan.defines.get_or_insert_default().merge(defines);
+            if self.transaction.open {
+                self.transaction.defines.get_or_insert_default().merge(defines);
+            }
+        }
         if self.transaction.open {
-            self.transaction.defines = self.transaction.defines.max(statement.defines);
             self.transaction.changed |= statement.changes;
             self.transaction.touched.get_or_insert(Footprint::NOTHING).merge(footprint);
             self.transaction.beginnings |= statement.beginnings;

@@ -276,10 +276,12 @@ fn what_names_stand_for_changes_at_once_for_who_defines_and_for_others_when_it_c
     ] {
         session.query(sql, after);
     }
-    let (relations, functions) = (Some(Defines::Relations), Some(Defines::Functions));
-    let created = [None, relations, None, relations];
-    let undone = [None, relations, None];
-    let at_once = [relations, None, None, functions, functions];
+    let of = |functions, relations: &[&str]| {
+        Some(Defines { functions, relations: relations.iter().map(|name| Arc::from(*name)).collect() })
+    };
+    let created = [None, of(false, &["v"]), None, of(false, &["v"])];
+    let undone = [None, of(false, &["t"]), None];
+    let at_once = [of(false, &["u"]), None, None, of(true, &["w"]), of(true, &["w"])];
     assert_eq!(session.defined, [&created[..], &undone, &at_once].concat());
 }
 

@@ -129,7 +129,7 @@ fn parameter(values: &[u8], index: usize) -> Option<KeyValue> {
         && is_uuid(bytes)
         && str::from_utf8(&bytes.to_be_bytes()).is_err()
     {
-        return Some(KeyValue::Uuid(bytes));
+        return Some(KeyValue::Certain(bytes));
     }
     let int2 = || bytes.try_into().ok().map(i16::from_be_bytes).map(i64::from);
     let int4 = || bytes.try_into().ok().map(i32::from_be_bytes).map(i64::from);
@@ -141,7 +141,7 @@ fn parameter(values: &[u8], index: usize) -> Option<KeyValue> {
 fn key_value(text: &[u8]) -> Option<KeyValue> {
     let text = text.strip_prefix(b"'").and_then(|t| t.strip_suffix(b"'")).unwrap_or(text);
     if let Some(uuid) = uuid(text) {
-        return Some(KeyValue::Uuid(uuid));
+        return Some(KeyValue::Certain(uuid));
     }
     let digits = text.iter().all(u8::is_ascii_digit).then_some(text);
     let whole = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
@@ -171,7 +171,9 @@ fn is_uuid(value: u128) -> bool {
 }
 
 fn looks(value: &[u8]) -> Option<KeyValue> {
-    (value.len() <= MAX_KEY_BYTES).then(|| KeyValue::Looks(rapidhash_v3_seeded(value, &SECRETS)))
+    let plain = |byte: &u8| matches!(byte, 0x20..0x7f) && !matches!(byte, b'\'' | b'\\' | b'$');
+    let digest = || rapidhash_v3_seeded(value, &SECRETS);
+    (value.len() <= MAX_KEY_BYTES).then(|| KeyValue::text(digest(), value.iter().all(plain)))
 }
 
 #[cfg(test)]

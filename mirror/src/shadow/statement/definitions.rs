@@ -1,6 +1,10 @@
 //! Statements that change what others stand on: what sessions begin with, and what names stand for. By the parser's names
 //! for them.
 
+use std::sync::Arc;
+
+use serde_json::Value;
+
 use super::tree::Found;
 use crate::shadow::schema::Defines;
 
@@ -24,10 +28,11 @@ const BEGINNINGS: [&str; 10] = [
 /// so is not seen, nor a DO. What is known of a name that stands for nothing any more does no harm.
 const RELATIONS: [&str; 6] =
     ["CreateStmt", "CreateTableAsStmt", "CreateForeignTableStmt", "AlterTableStmt", "ViewStmt", "RuleStmt"];
-const FUNCTIONS: [&str; 8] = [
+const FUNCTIONS: [&str; 9] = [
     "CreateFunctionStmt",
     "AlterFunctionStmt",
     "DefineStmt",
+    "CreateSchemaStmt",
     "CreateExtensionStmt",
     "AlterExtensionStmt",
     "AlterExtensionContentsStmt",
@@ -40,12 +45,18 @@ pub(super) fn changes_beginnings(node: &str) -> bool {
     BEGINNINGS.contains(&node)
 }
 
-/// What names it may give another meaning to. What is temporary is its session's own.
-pub(super) fn defines(node: &str, found: &Found) -> Option<Defines> {
-    let relations = RELATIONS.contains(&node) || node == "SelectStmt" && found.into;
-    match node {
-        _ if found.temporary => None,
-        node if FUNCTIONS.contains(&node) => Some(Defines::Functions),
-        _ => relations.then_some(Defines::Relations),
-    }
+/// `TRANS_STMT_COMMIT_PREPARED` of the grammar's `TransactionStmtKind`, as the parser's protocol buffers number it.
+const COMMIT_PREPARED: i64 = 9;
+
+/// What may have another meaning behind it. What is temporary is its session's own, but a view is one all the same.
+pub(super) fn defines(node: &str, body: &Value, found: &Found) -> Option<Defines> {
+    let functions = match node {
+        "TransactionStmt" => body.get("kind").and_then(Value::as_i64) == Some(COMMIT_PREPARED),
+        _ => FUNCTIONS.contains(&node) && !found.temporary,
+    };
+    let makes = RELATIONS.contains(&node) || node == "SelectStmt" && found.into;
+    let relations = node == "ViewStmt" || makes && !found.temporary;
+    // The ones that it names are among them, whatever it does with them.
+    let names = || found.tables.iter().map(|name| Arc::from(&**name)).collect();
+    (functions || relations).then(|| Defines { functions, relations: names() })
 }

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use understudy_crds::experiment::StatementClass;
+
 use super::{
     catalog,
     footprint::{Footprint, KeyValue},
@@ -34,6 +36,13 @@ impl Execution {
         Self { statement, touches: Footprint::Anything, answer, sets: None }
     }
 
+    /// One of a view that may do anything.
+    fn by_a_view(statement: &Statement, sets: Option<Variable>) -> Self {
+        let class = if statement.class == StatementClass::Read { StatementClass::Write } else { statement.class };
+        let statement = Arc::new(Statement { class, writes: true, changes: true, ..statement.clone() });
+        Self { statement, touches: Footprint::Anything, answer: Answer::Volatile, sets }
+    }
+
     /// With the constants of its text, and `values`, the part of its Bind message after the names, if it was bound.
     pub fn of(
         statement: &Arc<Statement>,
@@ -55,7 +64,10 @@ impl Execution {
         };
         let (touches, of_views) = match catalog::footprint(statement, literals, values) {
             Footprint::Anything => (Footprint::Anything, Answer::Definite),
-            Footprint::Tables(uses) => schema.touched(uses, statement.deletes),
+            Footprint::Tables(uses) => match schema.touched(uses, statement.deletes) {
+                Some(touched) => touched,
+                None => return Self::by_a_view(statement, sets),
+            },
         };
         let answer = if of_views == Answer::Definite { answer } else { of_views };
         Self { statement: Arc::clone(statement), touches, answer, sets }

@@ -66,17 +66,33 @@ pub struct RowKey {
 pub enum KeyValue {
     /// A whole number: equal exactly when it looks equal.
     Whole(i64),
-    /// A UUID, likewise.
-    Uuid(u128),
+    /// A UUID, or the digest of a text in a column that is known to compare each of its bytes: likewise.
+    Certain(u128),
     /// A digest of how it looks: what looks equal is equal, and what does not may be as well (`A` and `a`, `1.0` and `1`).
+    /// Its last bit is set where all who write this text write it alike ([`KeyValue::text`]).
     Looks(u64),
 }
 
 impl KeyValue {
+    /// What looks so, of which a digest is given. `plain`: it has no character that encodings, or the quotes of a constant,
+    /// write in several ways.
+    pub fn text(digest: u64, plain: bool) -> Self {
+        Self::Looks(digest & !1 | u64::from(plain))
+    }
+
+    /// The same in a column that compares each byte of a text.
+    #[must_use]
+    pub fn byte_by_byte(self) -> Self {
+        match self {
+            Self::Looks(digest) if digest & 1 == 1 => Self::Certain(u128::from(digest)),
+            other => other,
+        }
+    }
+
     fn is_certainly_not(self, other: Self) -> bool {
         match (self, other) {
             (Self::Whole(a), Self::Whole(b)) => a != b,
-            (Self::Uuid(a), Self::Uuid(b)) => a != b,
+            (Self::Certain(a), Self::Certain(b)) => a != b,
             _ => false,
         }
     }
@@ -112,7 +128,8 @@ impl Footprint {
         match self {
             Self::Anything => true,
             Self::Tables(tables) => {
-                tables.iter().any(|t| t.access.changes() && t.rows.is_none() && *t.table != *ADVISORY_LOCKS)
+                let adds = |t: &TableUse| t.access == Access::Insert || t.access.changes() && t.rows.is_none();
+                tables.iter().any(|t| adds(t) && *t.table != *ADVISORY_LOCKS)
             }
         }
     }
@@ -156,7 +173,8 @@ impl Footprint {
     #[must_use]
     pub fn strictly(&self) -> Self {
         let strictly = |t: &TableUse| match t.access {
-            Access::Insert => TableUse { access: Access::Write, ..t.clone() },
+            // What it got in the way of may have had another value in that column.
+            Access::Insert => TableUse { access: Access::Write, rows: None, ..t.clone() },
             Access::Read | Access::Write => t.clone(),
         };
         match self {
@@ -232,6 +250,18 @@ mod tests {
         let inserts = Footprint::Tables(vec![TableUse { table: "t".into(), rows: None, access: Access::Insert }]);
         assert!(!inserts.conflicts(&inserts) && inserts.may_draw() && inserts.adds_beside(&inserts));
         assert!(!inserts.adds_beside(&table("t", None, true)) && !Footprint::Anything.adds_beside(&inserts));
+        // One that may find its row there instead.
+        let upsert = |value| {
+            let rows = Some(RowKey { column: "id".into(), value: KeyValue::Whole(value) });
+            let one = |access| TableUse { table: "t".into(), rows: rows.clone(), access };
+            Footprint::Tables(vec![one(Access::Insert), one(Access::Write)])
+        };
+        assert!(upsert(5).conflicts(&upsert(5)) && !upsert(5).conflicts(&upsert(6)));
+        assert!(upsert(5).adds_beside(&upsert(6)) && upsert(5).may_draw() && upsert(5).locks_a_row_of(&upsert(5)));
+        assert!(
+            upsert(5).conflicts(&inserts) && upsert(5).strictly().conflicts(&upsert(6)),
+            "of another column, perhaps"
+        );
         assert!(inserts.strictly().conflicts(&inserts) && inserts.conflicts(&inserts.strictly()));
         for writes in [true, false] {
             for key in [None, Some(("id", 5))] {
@@ -266,7 +296,7 @@ mod tests {
 
     #[test]
     fn uuids_that_look_different_are() {
-        let uuid = |value| valued("t", Some(("id", KeyValue::Uuid(value))), true);
+        let uuid = |value| valued("t", Some(("id", KeyValue::Certain(value))), true);
         assert!(uuid(1).conflicts(&uuid(1)) && uuid(1).locks_a_row_of(&uuid(1)));
         assert!(!uuid(1).conflicts(&uuid(2)) && uuid(1).conflicts(&table("t", Some(("id", 1)), true)));
     }
@@ -293,6 +323,23 @@ mod tests {
         assert!(looks(1).locks_a_row_of(&looks(1)));
         assert!(!looks(1).locks_a_row_of(&looks(2)) && !looks(1).locks_a_row_of(&five));
         assert!(looks(1).conflicts(&looks(2)) && looks(1).conflicts(&five));
+    }
+
+    #[test]
+    fn texts_are_as_different_as_they_look_where_each_byte_counts() {
+        let text = |digest, plain| KeyValue::text(digest, plain);
+        for (a, b, expected) in [
+            (text(2, true), text(4, true), true),
+            (text(2, true), text(2, true), false),
+            (text(2, true), text(4, false), false),
+            (text(2, true), KeyValue::Whole(4), false),
+        ] {
+            let (a, b) = (a.byte_by_byte(), b.byte_by_byte());
+            assert_eq!((a.is_certainly_not(b), b.is_certainly_not(a)), (expected, expected), "{a:?} {b:?}");
+        }
+        assert!(
+            !text(2, true).is_certainly_not(text(4, true)) && KeyValue::Whole(5).byte_by_byte() == KeyValue::Whole(5)
+        );
     }
 
     #[test]

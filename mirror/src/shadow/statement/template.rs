@@ -17,6 +17,7 @@ use super::{
     lexer::{self, Lexed},
     session,
     tree::{self, Found, ValueSource},
+    upsert,
 };
 use crate::{
     measure::interval::Fingerprint,
@@ -59,7 +60,7 @@ pub struct Statement {
     pub tables: TableTemplates,
     /// It may change what sessions begin with.
     pub beginnings: bool,
-    /// What names it may give another meaning to.
+    /// What may have another meaning behind it.
     pub defines: Option<Defines>,
     /// It deletes rows.
     pub deletes: bool,
@@ -302,7 +303,7 @@ fn of_found(
         changes: changes && !of_the_server,
         tables: tables(node, body, found, writes, lexed),
         beginnings: changes_beginnings(node),
-        defines: defines(node, found),
+        defines: defines(node, body, found),
         deletes: found.deletes,
         functions: Vec::new(),
         reading: None,
@@ -457,7 +458,15 @@ fn tables(node: &str, body: &Value, found: &Found, writes: bool, lexed: &Lexed<'
         TableTemplate { table: table.into(), key: key.clone(), access }
     };
     let locks = found.functions.iter().any(|function| takes_advisory_lock(function));
-    let tables = found.tables.iter().map(String::as_str).map(touched);
+    let upserted = (node == "InsertStmt" && found.mentions == 1).then(|| upsert::key(body)).flatten();
+    let upserted = upserted.and_then(|(column, source)| Some((Arc::from(column), key_source(source, lexed)?)));
+    let tables = found.tables.iter().flat_map(|table| match &upserted {
+        // It adds the row, or finds it there.
+        Some(key) => [Access::Insert, Access::Write]
+            .map(|access| TableTemplate { table: table.as_str().into(), key: Some(key.clone()), access })
+            .to_vec(),
+        None => vec![touched(table)],
+    });
     // Who gets a lock first, and who does not, depends on the others that take one.
     let locks = locks.then(|| TableTemplate { table: ADVISORY_LOCKS.into(), key: None, access: Access::Write });
     TableTemplates::Tables(tables.chain(locks).collect())
@@ -471,7 +480,8 @@ fn access(table: &str, node: &str, body: &Value, found: &Found) -> Access {
     let alone = found.mentions == 1 || found.targets.len() == 1 && is_target && !among(&found.repeated);
     match () {
         () if alone && adds_rows(node, body) => Access::Insert,
-        () if is_target || found.locks => Access::Write,
+        // What SELECT … INTO makes stands among its tables.
+        () if is_target || found.locks || found.into => Access::Write,
         () => Access::Read,
     }
 }

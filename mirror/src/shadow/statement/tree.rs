@@ -244,8 +244,20 @@ fn one_way(column: &Value, value: &Value) -> Option<(String, ValueSource)> {
     Some((name, value_source(value)?))
 }
 
-fn value_source(value: &Value) -> Option<ValueSource> {
-    let value = value.pointer("/node/TypeCast/arg").unwrap_or(value);
+/// Where a value comes from, if it is a constant or a parameter, cast or not. As `citext`, or cut off, texts are equal that
+/// look different.
+pub(super) fn value_source(value: &Value) -> Option<ValueSource> {
+    let value = match value.pointer("/node/TypeCast") {
+        Some(cast) => {
+            let is_cut =
+                cast.pointer("/type_name/typmods").and_then(Value::as_array).is_some_and(|mods| !mods.is_empty());
+            if is_cut || cast.pointer("/type_name/names").and_then(last_string) == Some("citext") {
+                return None;
+            }
+            cast.get("arg")?
+        }
+        None => value,
+    };
     if let Some(number) = value.pointer("/node/ParamRef/number").and_then(Value::as_u64) {
         return Some(ValueSource::Parameter { index: usize::try_from(number.checked_sub(1)?).ok()? });
     }

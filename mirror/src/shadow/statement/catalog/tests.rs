@@ -163,7 +163,9 @@ fn rows_picked_by_equality_are_known_by_their_value() {
                 .iter()
                 .map(|t| match &t.rows {
                     Some(RowKey { column, value: KeyValue::Whole(value) }) => format!("{}.{column}={value}", t.table),
-                    Some(RowKey { column, value: KeyValue::Uuid(value) }) => format!("{}.{column}={value:x}", t.table),
+                    Some(RowKey { column, value: KeyValue::Certain(value) }) => {
+                        format!("{}.{column}={value:x}", t.table)
+                    }
                     Some(RowKey { column, value: KeyValue::Looks(_) }) => format!("{}.{column}=…", t.table),
                     None => t.table.to_string(),
                 })
@@ -196,6 +198,14 @@ fn rows_picked_by_equality_are_known_by_their_value() {
     assert_eq!(rows("update t set id = 6 where id = 5", None), "t");
     assert_eq!(rows("update t set b = 1 where id = 5 or a = 2", None), "t");
     assert_eq!(rows("update t set b = 1 where name = 'x'", None), "t.name=…");
+    for (sql, plain) in [("'x'", true), ("'it''s'", false), ("e'x'", false), ("$$x$$", false), ("'ü'", false)] {
+        let (analysed, statement) = one(&format!("update t set b = 1 where name = {sql}"));
+        let Footprint::Tables(tables) = footprint(&statement, &analysed.literals, None) else { panic!("{sql}") };
+        let value = tables[0].rows.as_ref().unwrap().value;
+        assert_eq!(matches!(value.byte_by_byte(), KeyValue::Certain(_)), plain, "{sql}");
+    }
+    assert_eq!(rows("update t set b = 1 where name = 'x'::citext", None), "t");
+    assert_eq!(rows("update t set b = 1 where name = 'xyz'::varchar(2)", None), "t");
     let long = format!("update t set b = 1 where name = '{}'", "x".repeat(MAX_KEY_BYTES + 1));
     assert_eq!(rows(&long, None), "t");
     assert_eq!(rows("delete from t using u where t.id = 5", None), "t u");
@@ -311,6 +321,7 @@ fn what_a_change_merely_reads_is_known() {
         ("update t set a = u.a from u where t.id = u.id", [Write, Read]),
         ("delete from t using u where t.id = u.id", [Write, Read]),
         ("delete from t where exists (select from u for share)", [Write, Write]),
+        ("select a into t from u", [Write, Write]),
         ("merge into t using u on t.id = u.id when matched then delete", [Write, Read]),
         ("with c as (update u set a = 1 returning a) insert into t select a from c", [Write, Write]),
         ("with c as (select a from u) delete from t using c where t.a = c.a", [Write, Read]),

@@ -20,6 +20,10 @@ fn schema() -> Schema {
         ["reads", "balance", ""],
         ["view", "totals", "sales"],
         ["volatile", "latest", ""],
+        ["view", "audited", "sales"],
+        ["calls", "audited", "audit"],
+        ["view", "balances", "sales"],
+        ["calls", "balances", "balance"],
         ["part", "sales_2026", "sales"],
         ["refers", "orders", "customers"],
     ])
@@ -58,6 +62,8 @@ fn what_is_known_of_a_schema_tells_what_a_statement_does() {
         ("select st_x(a) from t for update", writes(Definite, vec![("t", Writes, false)])),
         ("select * from totals", reads(Definite, &["totals", "sales"])),
         ("select * from latest", reads(Volatile, &["latest"])),
+        ("select * from audited", (Write, true, Volatile, None)),
+        ("select * from balances", (Read, false, Volatile, None)),
         ("select now() from totals", reads(Volatile, &["totals", "sales"])),
         (
             "update sales_2026 set a = 1 where id = 5",
@@ -90,7 +96,7 @@ fn where_nothing_is_known_a_statement_is_what_its_text_tells() {
 
 #[test]
 fn what_changes_the_names_of_a_schema_is_known() {
-    let (relations, functions) = (Some(Defines::Relations), Some(Defines::Functions));
+    let (relations, functions) = (Some(false), Some(true));
     for (sql, expected) in [
         ("create table t (a int)", relations),
         ("create or replace view v as select 1", relations),
@@ -101,6 +107,10 @@ fn what_changes_the_names_of_a_schema_is_known() {
         ("drop view v", None),
         ("alter table t rename to u", functions),
         ("create temp table t (a int)", None),
+        ("create temp view v as select 1", relations),
+        ("create schema s create view v as select 1", functions),
+        ("commit prepared 'x'", functions),
+        ("commit", None),
         ("create table t (a int) partition by range (a)", relations),
         ("create table u as select * from t", relations),
         ("select a into u from t", relations),
@@ -110,6 +120,10 @@ fn what_changes_the_names_of_a_schema_is_known() {
         ("insert into t values (1)", None),
         ("begin", None),
     ] {
-        assert_eq!(of(sql, &Schema::default()).statement.defines, expected, "{sql}");
+        let execution = of(sql, &Schema::default());
+        let defines = execution.statement.defines.as_ref();
+        assert_eq!(defines.map(|defines| defines.functions), expected, "{sql}");
+        let names = |defines: &Defines| defines.relations.iter().any(|name| ["s", "t", "u", "v"].contains(&&**name));
+        assert!(defines.is_none_or(|defines| defines.functions || names(defines)), "{sql}");
     }
 }
