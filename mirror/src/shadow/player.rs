@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use self::{
-    patience::{LOOK, Patience, is_cancelled, patience},
+    patience::{LOOK, Patience, gives_up, is_cancelled, patience},
     request::{given_up, prepared_first},
 };
 use super::{arm::address::ArmAddress, entry::Entry};
@@ -170,6 +170,7 @@ impl Player {
         let (stream, tracker, steps) = (&mut self.stream, &mut self.tracker, &mut self.steps);
         let mut running = std::pin::pin!(Self::run(stream, tracker, steps, request, copy_in));
         let (began, mut cancelled) = (Instant::now(), None);
+        let gives_up = production().is_some_and(|outcome| gives_up(outcome, request, copy_in));
         if production().is_some_and(is_cancelled) {
             self.look.as_mut().reset(began);
         }
@@ -179,7 +180,7 @@ impl Player {
                 ended = &mut running => return Ok(outcome_of(ended?)),
                 () = &mut self.look => {}
             }
-            let wait = match patience(production(), began.elapsed(), cancelled) {
+            let wait = match patience(production(), gives_up, began.elapsed(), cancelled) {
                 Patience::Wait(long) => long.min(LOOK),
                 Patience::Cancel => {
                     cancelled = Some(began.elapsed());

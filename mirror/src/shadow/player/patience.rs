@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{capture::exchange::Outcome, wire::backend::SqlState};
+use crate::{
+    capture::exchange::Outcome,
+    wire::{backend::SqlState, frame, frontend::tag},
+};
 
 /// No answer from an arm takes longer than this beyond what production took.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(120);
@@ -25,12 +28,18 @@ pub(super) enum Patience {
     Over(Duration),
 }
 
-/// What to do after `waited`, of which it was cancelled after `cancelled`. While production has no outcome, its client waits as well.
-pub(super) fn patience(production: Option<&Outcome>, waited: Duration, cancelled: Option<Duration>) -> Patience {
+/// What to do after `waited`, of which it was cancelled after `cancelled`. `gives_up`: the client itself gave its COPY up.
+/// While production has no outcome, its client waits as well.
+pub(super) fn patience(
+    production: Option<&Outcome>,
+    gives_up: bool,
+    waited: Duration,
+    cancelled: Option<Duration>,
+) -> Patience {
     let Some(production) = production else { return Patience::Wait(LOOK) };
     let served = Duration::from_nanos(production.ended_ns.saturating_sub(production.served_from_ns));
     let at = if production.error() == Some(CANCELED) { served } else { served + VANISHED };
-    let cancel_at = is_cancelled(production).then_some(at);
+    let cancel_at = (is_cancelled(production) && !gives_up).then_some(at);
     let limit = cancelled.map_or(served, |at| at.max(served)) + ANSWER_LIMIT;
     match cancel_at.filter(|_| cancelled.is_none()) {
         Some(at) if waited >= at => Patience::Cancel,
@@ -38,6 +47,13 @@ pub(super) fn patience(production: Option<&Outcome>, waited: Duration, cancelled
         None if waited >= limit => Patience::Over(limit),
         None => Patience::Wait(limit.saturating_sub(waited)),
     }
+}
+
+/// Whether the client gave a COPY up (CopyFail), which is answered as a cancel is. It comes to its end by itself, behind the
+/// rows that came before it: cancelled as well, an arm would have drawn fewer numbers for those.
+pub(super) fn gives_up(production: &Outcome, request: &[u8], copy_in: &[u8]) -> bool {
+    let fails = |bytes| frame::messages(bytes).any(|message| message.tag == tag::COPY_FAIL);
+    production.error() == Some(CANCELED) && !production.broken && (fails(copy_in) || fails(request))
 }
 
 /// Whether production's answer did not come to its end by itself: then neither may the arm's.
@@ -78,8 +94,26 @@ mod tests {
             (Some(&vanished), 1000, None, Patience::Cancel),
             (Some(&vanished), 1001, Some(1000), Patience::Wait(seconds(119))),
         ] {
-            let found = patience(outcome, seconds(waited), cancelled.map(seconds));
+            let found = patience(outcome, false, seconds(waited), cancelled.map(seconds));
             assert_eq!(found, expected, "{outcome:?} {waited} {cancelled:?}");
+        }
+        assert_eq!(patience(Some(&given_up), true, seconds(301), None), Patience::Wait(seconds(119)));
+    }
+
+    #[test]
+    fn a_copy_that_its_client_gives_up_is_cancelled_by_nobody() {
+        let (cancelled, failed) = (production(1, Some(*b"57014"), false), production(1, Some(*b"23505"), false));
+        let vanished = production(1, Some(*b"57014"), true);
+        let (data, fail) = (&b"d\0\0\0\x061\n"[..], &b"f\0\0\0\x05\0"[..]);
+        let copy = [data, fail].concat();
+        for (outcome, request, copy_in, expected) in [
+            (&cancelled, &b""[..], &copy[..], true),
+            (&cancelled, &copy, b"", true),
+            (&cancelled, data, data, false),
+            (&failed, b"", &copy, false),
+            (&vanished, b"", &copy, false),
+        ] {
+            assert_eq!(gives_up(outcome, request, copy_in), expected, "{outcome:?} {request:?} {copy_in:?}");
         }
     }
 }
