@@ -170,7 +170,7 @@ impl Player {
         let (stream, tracker, steps) = (&mut self.stream, &mut self.tracker, &mut self.steps);
         let mut running = std::pin::pin!(Self::run(stream, tracker, steps, request, copy_in));
         let (began, mut cancelled) = (Instant::now(), None);
-        let gives_up = production().is_some_and(|outcome| gives_up(outcome, request, copy_in));
+        let gives_up = production().is_some_and(|outcome| gives_up(outcome, request));
         if production().is_some_and(is_cancelled) {
             self.look.as_mut().reset(began);
         }

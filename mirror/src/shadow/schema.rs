@@ -82,8 +82,10 @@ pub struct Schema {
     relations: RapidHashMap<Arc<str>, Relation>,
     /// Columns of a table whose texts are equal only where each byte of them is.
     exact: RapidHashMap<Arc<str>, Vec<Arc<str>>>,
-    /// Tables whose rows refer to those of this one: they go with them, or keep them there.
-    referring: RapidHashMap<Arc<str>, Vec<Arc<str>>>,
+    /// Tables whose rows refer to those of this one, and go with them.
+    going: RapidHashMap<Arc<str>, Vec<Arc<str>>>,
+    /// The same that keep them there.
+    keeping: RapidHashMap<Arc<str>, Vec<Arc<str>>>,
 }
 
 impl Schema {
@@ -100,7 +102,8 @@ impl Schema {
                     schema.named.insert(name);
                 }
                 "exact" => add(schema.exact.entry(of.into()).or_default(), &name),
-                "refers" => add(schema.referring.entry(of.into()).or_default(), &name),
+                "goes" => add(schema.going.entry(of.into()).or_default(), &name),
+                "keeps" => add(schema.keeping.entry(of.into()).or_default(), &name),
                 "part" => add(&mut schema.relations.entry(name).or_default().wholes, of),
                 "view" => {
                     let relation = schema.relations.entry(name).or_default();
@@ -125,9 +128,17 @@ impl Schema {
     #[must_use]
     pub fn behind(&self, defines: &Defines) -> Self {
         let functions = if defines.functions { RapidHashMap::default() } else { self.functions.clone() };
-        let (mut named, relations, referring) = (self.named.clone(), self.relations.clone(), self.referring.clone());
+        let mut named = self.named.clone();
         named.retain(|name| !defines.relations.contains(name));
-        Self { is_stale: true, named, functions, relations, exact: RapidHashMap::default(), referring }
+        Self {
+            is_stale: true,
+            named,
+            functions,
+            relations: self.relations.clone(),
+            exact: RapidHashMap::default(),
+            going: self.going.clone(),
+            keeping: self.keeping.clone(),
+        }
     }
 
     /// Whether that is nothing less than it.
@@ -161,9 +172,8 @@ impl Schema {
         for one in &mut uses {
             self.pick_exactly(one);
         }
-        let known = |one: &TableUse| {
-            self.relations.contains_key(&one.table) || deletes && self.referring.contains_key(&one.table)
-        };
+        let refers = |table: &Arc<str>| self.going.contains_key(table) || self.keeping.contains_key(table);
+        let known = |one: &TableUse| self.relations.contains_key(&one.table) || deletes && refers(&one.table);
         let is_new =
             |one: &TableUse| self.is_stale && !self.named.contains(&one.table) && *one.table != *ADVISORY_LOCKS;
         let mut answer = if uses.iter().any(is_new) { Answer::Volatile } else { Answer::Definite };
@@ -171,16 +181,19 @@ impl Schema {
             return Some((Footprint::Tables(uses), answer));
         }
         let mut touched: Vec<TableUse> = Vec::new();
-        let mut rest = VecDeque::from(uses);
-        while let Some(one) = rest.pop_front() {
-            if touched.contains(&one) {
+        // With whether its rows may go.
+        let mut rest: VecDeque<_> = uses.into_iter().map(|one| (deletes && one.access == Access::Write, one)).collect();
+        let mut seen: Vec<(bool, TableUse)> = Vec::new();
+        while let Some((go, one)) = rest.pop_front() {
+            if seen.iter().any(|(gone, other)| *gone >= go && *other == one) {
                 continue;
             }
+            seen.push((go, one.clone()));
             if let Some(Relation { wholes, reads, view }) = self.relations.get(&one.table) {
-                rest.extend(wholes.iter().map(|whole| TableUse { table: Arc::clone(whole), ..one.clone() }));
+                rest.extend(wholes.iter().map(|whole| (go, TableUse { table: Arc::clone(whole), ..one.clone() })));
                 // Its columns may have other names, and a row of it be of several.
                 let access = if reads.len() > 1 && one.access == Access::Insert { Access::Write } else { one.access };
-                rest.extend(reads.iter().map(|table| TableUse { table: Arc::clone(table), rows: None, access }));
+                rest.extend(reads.iter().map(|table| (go, TableUse { table: Arc::clone(table), rows: None, access })));
                 match view.as_ref().map_or(Some(Answer::Definite), |view| self.answer(view))? {
                     Answer::Definite => {}
                     // What it calls may read anything.
@@ -188,11 +201,17 @@ impl Schema {
                     other => answer = other,
                 }
             }
-            if deletes && one.access == Access::Write {
-                let gone = |table: &Arc<str>| TableUse { table: Arc::clone(table), rows: None, access: Access::Write };
-                rest.extend(self.referring.get(&one.table).into_iter().flatten().map(gone));
+            if go {
+                let any = |table: &Arc<str>| TableUse { table: Arc::clone(table), rows: None, access: Access::Write };
+                let of = |by: &RapidHashMap<Arc<str>, Vec<Arc<str>>>, go| {
+                    by.get(&one.table).into_iter().flatten().map(|table| (go, any(table))).collect::<Vec<_>>()
+                };
+                rest.extend(of(&self.going, true));
+                rest.extend(of(&self.keeping, false));
             }
-            touched.push(one);
+            if !touched.contains(&one) {
+                touched.push(one);
+            }
         }
         Some((Footprint::Tables(touched), answer))
     }

@@ -2,6 +2,7 @@
 //! taken out. Decided from the parse tree that PostgreSQL's own parser makes, never from the first
 //! word. Slow (tens of µs), so it is cached, and it is never called on the production path.
 
+mod answering;
 pub mod catalog;
 mod definitions;
 pub mod execution;
@@ -9,6 +10,7 @@ pub mod footprint;
 pub(super) mod functions;
 pub mod lexer;
 mod session;
+mod tables;
 pub mod template;
 pub mod tree;
 mod upsert;

@@ -24,6 +24,7 @@ mod log_disk;
 mod malformed;
 mod moments;
 mod out_of_files;
+mod own_timeouts;
 mod papers;
 mod pgbench;
 mod promotion;

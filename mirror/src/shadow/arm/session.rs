@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use understudy_crds::experiment::StatementClass;
 
 use crate::{
     capture::exchange::{Outcome, SessionId, SessionInfo, is_circumstance},
@@ -101,6 +102,9 @@ pub async fn play(player: &mut Player, entry: &Entry) -> Result<(Outcome, bool),
         player.align(production.before).await?;
     }
     let outcome = player.play(entry).await?;
+    if entry.statements.iter().any(|statement| statement.class == StatementClass::Utility) {
+        Box::pin(player.switch_off_what_was_set(&entry.exchange.request)).await?;
+    }
     let misaligned = match entry.outcome() {
         Some(production) if !production.broken => {
             let differed = player.align(production.after).await?;

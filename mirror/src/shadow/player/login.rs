@@ -67,8 +67,19 @@ impl Player {
         player.key.clone_from(&player.tracker.backend_key);
         for request in prologue {
             player.rebuild(request).await?;
+            player.switch_off_what_was_set(request).await?;
         }
         Ok(player)
+    }
+
+    /// Whatever timeouts of a session a request may have set, none of them strikes here. Where its transaction has failed
+    /// they go with it.
+    pub async fn switch_off_what_was_set(&mut self, request: &[u8]) -> Result<(), PlayError> {
+        if timeouts::may_be_set_by(request) {
+            let off = timeouts::switched_off(self.address.unknown_timeouts.load(Ordering::Relaxed));
+            self.command(&off).await?;
+        }
+        Ok(())
     }
 
     /// Plays one request of the prologue, and commits what that begins: the first exchange would roll it back, with

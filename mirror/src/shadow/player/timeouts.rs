@@ -1,7 +1,7 @@
 //! The timeouts by which a server ends a session that says nothing for long: on an arm, whose clock may stand still in
 //! the middle of a transaction, none of them may strike. They are switched off in the login, where nothing but the
 //! session itself comes after it: neither the role's settings nor a RESET brings them back. Where the client's own login
-//! leaves no room for that, they are switched off right behind it. Pure.
+//! leaves no room for that, they are switched off right behind it, and so are those that a client sets itself. Pure.
 
 use crate::wire::{
     encode,
@@ -27,6 +27,22 @@ pub(super) struct Login {
 /// Switches off those that the server knows. A RESET ALL would bring back what the role has.
 const SWITCH_OFF: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name IN \
      ('transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout')";
+
+/// So much of a request is looked through for one of them, bytes: what sets something is short.
+const LOOKED_THROUGH_BYTES: usize = 16 << 10;
+
+/// Whether a request may set one of them. A statement that was prepared long before is not seen.
+pub(super) fn may_be_set_by(request: &[u8]) -> bool {
+    let looked_through = request.get(..LOOKED_THROUGH_BYTES).unwrap_or(request);
+    let says = |name: &[u8]| looked_through.windows(name.len()).any(|at| at.eq_ignore_ascii_case(name));
+    says(b"session_timeout") || says(b"transaction_timeout")
+}
+
+/// Switches off what a client has set, on a server that does not know the first `unknown` of them. It looks at no table:
+/// the session's transaction, if there is one, has seen nothing before its client asks for something.
+pub(super) fn switched_off(unknown: usize) -> String {
+    TIMEOUTS.iter().skip(unknown).flat_map(|name| ["SET ", name, " = 0; "]).collect()
+}
 
 /// A login as the client's own on an arm, whose server does not know the first `unknown` of the timeouts.
 pub(super) fn without_timeouts(startup: &Startup, unknown: usize) -> Login {
@@ -64,6 +80,23 @@ mod tests {
             assert_eq!(off.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), TIMEOUTS[unknown..]);
             assert!(off.iter().all(|(_, value)| value == "0"));
         }
+    }
+
+    #[test]
+    fn what_a_client_sets_is_seen_and_switched_off_where_the_server_knows_it() {
+        let behind = [&[b' '; LOOKED_THROUGH_BYTES][..], b"set transaction_timeout = 1"].concat();
+        for (request, expected) in [
+            (&b"SET idle_in_transaction_session_timeout = '5s'"[..], true),
+            (b"set local Transaction_Timeout to 100", true),
+            (b"select set_config('idle_session_timeout', '1s', false)", true),
+            (b"SET statement_timeout = '5s'", false),
+            (b"BEGIN", false),
+            (&behind, false),
+        ] {
+            assert_eq!(may_be_set_by(request), expected, "{}", request.escape_ascii());
+        }
+        assert_eq!(switched_off(2), "SET idle_in_transaction_session_timeout = 0; ");
+        assert_eq!(switched_off(0).matches(" = 0; ").count(), COUNT);
     }
 
     #[test]

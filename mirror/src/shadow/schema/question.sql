@@ -66,7 +66,7 @@ SELECT DISTINCT 'part', part.relname::text, whole.relname::text
   JOIN pg_class whole ON whole.oid = i.inhparent
  WHERE part.relname <> whole.relname
 UNION ALL
-SELECT DISTINCT 'refers', referring.relname::text, referred.relname::text
+SELECT DISTINCT CASE WHEN c.confdeltype IN ('c', 'n', 'd') THEN 'goes' ELSE 'keeps' END, referring.relname::text, referred.relname::text
   FROM pg_constraint c
   JOIN pg_class referring ON referring.oid = c.conrelid
   JOIN pg_class referred ON referred.oid = c.confrelid

@@ -7,17 +7,14 @@ use serde_json::Value;
 use understudy_crds::{condition::SkipReason, experiment::StatementClass};
 
 use super::{
+    answering::answer,
     definitions::{changes_beginnings, defines},
-    footprint::Access,
-    footprint::KeyValue,
-    functions::{
-        ADVISORY_LOCKS, ORDER_DEPENDENT, SERVER_IDENTITY, SIDE_EFFECTS, VOLATILE_ANSWERS, changes_nothing,
-        takes_advisory_lock, touches_nothing,
-    },
+    footprint::{Access, KeyValue},
+    functions::{SERVER_IDENTITY, SIDE_EFFECTS, changes_nothing, takes_advisory_lock, touches_nothing},
     lexer::{self, Lexed},
     session,
+    tables::tables,
     tree::{self, Found, ValueSource},
-    upsert,
 };
 use crate::{
     measure::interval::Fingerprint,
@@ -312,39 +309,12 @@ fn of_found(
     }
 }
 
-fn answer(node: &str, body: &Value, found: &Found) -> Answer {
-    let calls = |list: &[&str]| found.functions.iter().any(|f| list.contains(&f.as_str()));
-    let own_limit = usize::from(tree::limits(body));
-    if found.clock
-        || found.catalogs
-        || calls(&VOLATILE_ANSWERS)
-        || matches!(node, "ExplainStmt" | "VariableShowStmt")
-        // A cursor shows what was there when it was opened.
-        || node == "FetchStmt"
-        // What is left out inside decides how many there are outside.
-        || found.limits > own_limit
-    {
-        return Answer::Volatile;
-    }
-    let of_all = if node == "SelectStmt" && !found.changes && !found.locks && calls_unknown(found) {
-        Answer::Called
-    } else {
-        Answer::Definite
-    };
-    if own_limit > 0 || found.distinct_on || calls(&ORDER_DEPENDENT) { of_all.of_some() } else { of_all }
-}
-
 /// Whether nothing is known of a function by its name.
 fn is_unknown(function: &str) -> bool {
     !changes_nothing(function)
         && !takes_advisory_lock(function)
         && !touches_nothing(function)
         && ![&SIDE_EFFECTS[..], &SERVER_IDENTITY].concat().contains(&function)
-}
-
-/// Whether it calls a function of which nothing is known.
-fn calls_unknown(found: &Found) -> bool {
-    found.functions.iter().any(|function| !changes_nothing(function))
 }
 
 /// The parser's own normaliser does not look into every kind of statement: of EXECUTE, or of a table's defaults, it
@@ -429,70 +399,6 @@ fn goes_at_commit(body: &Value) -> bool {
 
 fn text_names_snapshot(body: &Value) -> bool {
     body.get("name").and_then(Value::as_str) == Some("TRANSACTION SNAPSHOT")
-}
-
-fn tables(node: &str, body: &Value, found: &Found, writes: bool, lexed: &Lexed<'_>) -> TableTemplates {
-    let dml = matches!(node, "SelectStmt" | "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt" | "CopyStmt");
-    if !writes && !dml {
-        return TableTemplates::Tables(Vec::new());
-    }
-    // What was prepared for it may have been another session's.
-    if node == "TransactionStmt" && matches!(body.get("kind").and_then(Value::as_i64), Some(9 | 10)) {
-        return TableTemplates::Anything;
-    }
-    // A COMMIT makes visible what its transaction touched, which the session knows.
-    if node == "TransactionStmt" {
-        return TableTemplates::Tables(Vec::new());
-    }
-    let mut unknown = found.functions.iter().filter(|function| !changes_nothing(function));
-    if !dml || unknown.any(|function| !takes_advisory_lock(function) && !touches_nothing(function)) {
-        return TableTemplates::Anything;
-    }
-    let alone = found.mentions == 1 && matches!(node, "SelectStmt" | "UpdateStmt" | "DeleteStmt");
-    let key = alone.then(|| tree::row_key(body)).flatten().and_then(|(column, source)| {
-        let source = key_source(source, lexed)?;
-        Some((Arc::from(column), source))
-    });
-    let touched = |table: &str| {
-        let access = if writes { access(table, node, body, found) } else { Access::Read };
-        TableTemplate { table: table.into(), key: key.clone(), access }
-    };
-    let locks = found.functions.iter().any(|function| takes_advisory_lock(function));
-    let upserted = (node == "InsertStmt" && found.mentions == 1).then(|| upsert::key(body)).flatten();
-    let upserted = upserted.and_then(|(column, source)| Some((Arc::from(column), key_source(source, lexed)?)));
-    let tables = found.tables.iter().flat_map(|table| match &upserted {
-        // It adds the row, or finds it there.
-        Some(key) => [Access::Insert, Access::Write]
-            .map(|access| TableTemplate { table: table.as_str().into(), key: Some(key.clone()), access })
-            .to_vec(),
-        None => vec![touched(table)],
-    });
-    // Who gets a lock first, and who does not, depends on the others that take one.
-    let locks = locks.then(|| TableTemplate { table: ADVISORY_LOCKS.into(), key: None, access: Access::Write });
-    TableTemplates::Tables(tables.chain(locks).collect())
-}
-
-/// What a statement that may change something does with rows of one of its tables.
-fn access(table: &str, node: &str, body: &Value, found: &Found) -> Access {
-    let among = |names: &[String]| names.iter().any(|name| name == table);
-    let is_target = among(&found.targets);
-    // What COPY fills is the target of no change, and stands alone.
-    let alone = found.mentions == 1 || found.targets.len() == 1 && is_target && !among(&found.repeated);
-    match () {
-        () if alone && adds_rows(node, body) => Access::Insert,
-        // What SELECT … INTO makes stands among its tables.
-        () if is_target || found.locks || found.into => Access::Write,
-        () => Access::Read,
-    }
-}
-
-/// Whether it adds rows to its table and looks at none that are there.
-fn adds_rows(node: &str, body: &Value) -> bool {
-    match node {
-        "InsertStmt" => body.get("on_conflict_clause").is_none_or(Value::is_null),
-        "CopyStmt" => body.get("is_from").and_then(Value::as_bool) == Some(true),
-        _ => false,
-    }
 }
 
 /// The same source, as it is found in each text of the template.

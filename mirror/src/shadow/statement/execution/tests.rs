@@ -25,7 +25,7 @@ fn schema() -> Schema {
         ["view", "balances", "sales"],
         ["calls", "balances", "balance"],
         ["part", "sales_2026", "sales"],
-        ["refers", "orders", "customers"],
+        ["goes", "orders", "customers"],
     ])
 }
 
