@@ -82,6 +82,8 @@ pub struct Schema {
     relations: RapidHashMap<Arc<str>, Relation>,
     /// Columns of a table whose texts are equal only where each byte of them is.
     exact: RapidHashMap<Arc<str>, Vec<Arc<str>>>,
+    /// Tables of which a trigger may change rows before they are added.
+    rewritten: RapidHashSet<Arc<str>>,
     /// Tables whose rows refer to those of this one, and go with them.
     going: RapidHashMap<Arc<str>, Vec<Arc<str>>>,
     /// The same that keep them there.
@@ -100,6 +102,9 @@ impl Schema {
                 "reads" => schema.function(name, Function::Reads),
                 "table" => {
                     schema.named.insert(name);
+                }
+                "rewrites" => {
+                    schema.rewritten.insert(name);
                 }
                 "exact" => add(schema.exact.entry(of.into()).or_default(), &name),
                 "goes" => add(schema.going.entry(of.into()).or_default(), &name),
@@ -136,6 +141,7 @@ impl Schema {
             functions,
             relations: self.relations.clone(),
             exact: RapidHashMap::default(),
+            rewritten: self.rewritten.clone(),
             going: self.going.clone(),
             keeping: self.keeping.clone(),
         }
@@ -169,7 +175,11 @@ impl Schema {
     /// What is touched by a statement that names these, and how what it reads may be compared; `None`: it may do anything.
     /// `deletes`: rows that refer to its own may go with them.
     pub fn touched(&self, mut uses: Vec<TableUse>, deletes: bool) -> Option<(Footprint, Answer)> {
+        // Of a row that is added, or found there, the key is what a trigger makes of it.
+        let adds = |one: &TableUse| one.access == Access::Insert && one.rows.is_some();
+        let rewrites = uses.iter().any(|one| adds(one) && self.rewritten.contains(&one.table));
         for one in &mut uses {
+            one.rows.take_if(|_| rewrites);
             self.pick_exactly(one);
         }
         let refers = |table: &Arc<str>| self.going.contains_key(table) || self.keeping.contains_key(table);

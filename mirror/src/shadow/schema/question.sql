@@ -42,6 +42,13 @@ SELECT 'exact', a.attname::text, t.relname::text
  GROUP BY t.relname, a.attname
 HAVING bool_and(a.atttypid IN ('text'::regtype, 'varchar'::regtype) AND c.collisdeterministic)
    AND bool_or(EXISTS (SELECT FROM pg_index i WHERE i.indrelid = t.oid AND a.attnum = ANY (i.indkey)))
+   AND NOT bool_or(EXISTS (SELECT FROM pg_index i JOIN pg_collation k ON k.oid = ANY (i.indcollation)
+                            WHERE i.indrelid = t.oid AND a.attnum = ANY (i.indkey) AND NOT k.collisdeterministic))
+UNION ALL
+-- Rows that a trigger may change before they are added: FOR EACH ROW, BEFORE, INSERT.
+SELECT DISTINCT 'rewrites', t.relname::text, ''
+  FROM pg_trigger g JOIN pg_class t ON t.oid = g.tgrelid
+ WHERE g.tgtype & 7 = 7 AND NOT g.tgisinternal AND g.tgenabled <> 'D'
 UNION ALL
 SELECT 'view', name::text, relname::text FROM named WHERE relname <> name
 UNION ALL

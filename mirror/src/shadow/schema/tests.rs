@@ -106,6 +106,17 @@ fn rows_are_picked_by_texts_where_each_byte_counts() {
 }
 
 #[test]
+fn a_row_that_a_trigger_rewrites_is_added_under_nobody_knows_which_key() {
+    let schema = Schema::of([["rewrites", "users", ""]]);
+    let upsert = |table| vec![uses(table, Some(5), Access::Insert), uses(table, Some(5), Access::Write)];
+    let any = vec![uses("users", None, Access::Insert), uses("users", None, Access::Write)];
+    assert_eq!(schema.touched(upsert("users"), false).unwrap().0, Footprint::Tables(any));
+    assert_eq!(schema.touched(upsert("others"), false).unwrap().0, Footprint::Tables(upsert("others")));
+    let update = vec![uses("users", Some(5), Access::Write)];
+    assert_eq!(schema.touched(update.clone(), false).unwrap().0, Footprint::Tables(update));
+}
+
+#[test]
 fn what_refers_to_rows_may_go_with_them() {
     let schema = schema();
     let deleted = schema.touched(vec![uses("customers", Some(5), Access::Write)], true).unwrap().0;

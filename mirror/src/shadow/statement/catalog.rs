@@ -123,7 +123,7 @@ fn parameter(values: &[u8], index: usize) -> Option<KeyValue> {
     // A binary value does not say its type. What could be text is not taken for a number: texts can
     // be equal without looking equal.
     if bytes.iter().all(|b| *b >= 0x20) {
-        return looks(bytes);
+        return uuid(bytes).map(KeyValue::Certain).or_else(|| looks(bytes));
     }
     if let Ok(bytes) = bytes.try_into().map(u128::from_be_bytes)
         && is_uuid(bytes)
@@ -173,7 +173,9 @@ fn is_uuid(value: u128) -> bool {
 fn looks(value: &[u8]) -> Option<KeyValue> {
     let plain = |byte: &u8| matches!(byte, 0x20..0x7f) && !matches!(byte, b'\'' | b'\\' | b'$');
     let digest = || rapidhash_v3_seeded(value, &SECRETS);
-    (value.len() <= MAX_KEY_BYTES).then(|| KeyValue::text(digest(), value.iter().all(plain)))
+    // Blanks at the end are cut off where a text is stored, or padded.
+    let plain = value.iter().all(plain) && value.last() != Some(&b' ');
+    (value.len() <= MAX_KEY_BYTES).then(|| KeyValue::text(digest(), plain))
 }
 
 #[cfg(test)]

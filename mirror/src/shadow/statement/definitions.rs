@@ -26,8 +26,16 @@ const BEGINNINGS: [&str; 10] = [
 
 /// What changes functions, views and tables: their names, what they are made of, what they refer to. A function that does
 /// so is not seen, nor a DO. What is known of a name that stands for nothing any more does no harm.
-const RELATIONS: [&str; 6] =
-    ["CreateStmt", "CreateTableAsStmt", "CreateForeignTableStmt", "AlterTableStmt", "ViewStmt", "RuleStmt"];
+const RELATIONS: [&str; 8] = [
+    "CreateStmt",
+    "CreateTableAsStmt",
+    "CreateForeignTableStmt",
+    "AlterTableStmt",
+    "ViewStmt",
+    "RuleStmt",
+    "CreateTrigStmt",
+    "IndexStmt",
+];
 const FUNCTIONS: [&str; 9] = [
     "CreateFunctionStmt",
     "AlterFunctionStmt",

@@ -216,7 +216,9 @@ fn whole_tables(uses: &[TableUse]) -> Vec<TableUse> {
 
 impl TableUse {
     fn covers(&self, other: &Self) -> bool {
-        let access = self.access == Access::Write || self.access == other.access;
+        // Who adds a row draws from sequences, whatever else it does with it.
+        let whole = self.rows.is_none() || other.access == Access::Read;
+        let access = self.access == other.access || self.access == Access::Write && whole;
         self.table == other.table && access && (self.rows.is_none() || self.rows == other.rows)
     }
 
@@ -257,6 +259,9 @@ mod tests {
             Footprint::Tables(vec![one(Access::Insert), one(Access::Write)])
         };
         assert!(upsert(5).conflicts(&upsert(5)) && !upsert(5).conflicts(&upsert(6)));
+        let mut found = table("t", Some(("id", 5)), true);
+        found.merge(&upsert(5));
+        assert!(found.may_draw() && found.adds_beside(&upsert(6)), "it was looked for before");
         assert!(upsert(5).adds_beside(&upsert(6)) && upsert(5).may_draw() && upsert(5).locks_a_row_of(&upsert(5)));
         assert!(
             upsert(5).conflicts(&inserts) && upsert(5).strictly().conflicts(&upsert(6)),

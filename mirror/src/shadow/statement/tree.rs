@@ -244,14 +244,18 @@ fn one_way(column: &Value, value: &Value) -> Option<(String, ValueSource)> {
     Some((name, value_source(value)?))
 }
 
-/// Where a value comes from, if it is a constant or a parameter, cast or not. As `citext`, or cut off, texts are equal that
-/// look different.
+/// Types as which values are equal only where they look equal, or are whole numbers. As `citext`, as a `char`, or cut off,
+/// texts are equal that look different.
+const PLAIN_TYPES: [&str; 6] = ["text", "varchar", "int2", "int4", "int8", "uuid"];
+
+/// Where a value comes from, if it is a constant or a parameter, cast to such a type or not.
 pub(super) fn value_source(value: &Value) -> Option<ValueSource> {
     let value = match value.pointer("/node/TypeCast") {
         Some(cast) => {
             let is_cut =
                 cast.pointer("/type_name/typmods").and_then(Value::as_array).is_some_and(|mods| !mods.is_empty());
-            if is_cut || cast.pointer("/type_name/names").and_then(last_string) == Some("citext") {
+            let to = cast.pointer("/type_name/names").and_then(last_string)?;
+            if is_cut || !PLAIN_TYPES.contains(&to) {
                 return None;
             }
             cast.get("arg")?

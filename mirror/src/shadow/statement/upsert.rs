@@ -5,11 +5,18 @@ use serde_json::Value;
 
 use super::tree::{ValueSource, value_source};
 
+/// `OVERRIDING_USER_VALUE` of the grammar's `OverridingKind`, as the parser's protocol buffers number it: the value that is
+/// given is not the one that is stored.
+const USER_VALUE: i64 = 2;
+
 /// A column of the conflict's target, and where its value comes from. Of several columns one is enough: whoever picks rows
 /// by another value of it picks none of these. None where the row that is found there gets another value of it.
 pub(super) fn key(stmt: &Value) -> Option<(String, ValueSource)> {
     let list = |value: &Value, field: &str| value.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
     let conflict = stmt.get("on_conflict_clause").filter(|clause| !clause.is_null())?;
+    if stmt.get("override").and_then(Value::as_i64) == Some(USER_VALUE) {
+        return None;
+    }
     let rows = list(stmt.pointer("/select_stmt/node/SelectStmt")?, "values_lists");
     let [row] = rows.as_slice() else { return None };
     let values = list(row.pointer("/node/List")?, "items");
@@ -58,6 +65,8 @@ mod tests {
             ("insert into t (id) values ((select max(a) from u)) on conflict (id) do nothing", None),
             ("insert into t values ($1) on conflict (id) do nothing", None),
             ("insert into t (id) select $1 on conflict (id) do nothing", None),
+            ("insert into t (id) overriding user value values ($1) on conflict (id) do nothing", None),
+            ("insert into t (id) overriding system value values ($1) on conflict (id) do nothing", id(Parameter(0))),
         ] {
             let analysed = Catalog::default().analyse(sql.as_bytes());
             let TableTemplates::Tables(tables) = &analysed.template.statements[0].tables else { panic!("{sql}") };
