@@ -51,14 +51,17 @@ const TABLES: &str = "
     CREATE TABLE orders (customer int REFERENCES customers ON DELETE CASCADE);
     CREATE FUNCTION balance(int) RETURNS bigint STABLE LANGUAGE sql AS 'SELECT sum(n) FROM sales WHERE id = $1';
     CREATE FUNCTION doubled(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 2 * $1'";
-/// What is done over and over, each by sessions of its own: `{i}` is a number that changes.
-const WRITES: [&str; 3] = [
-    "UPDATE sales_2026 SET n = n + 1 WHERE id = {i}",
-    "UPDATE sales SET n = n + doubled(1) WHERE at = '2025-06-01' AND id = {i}",
-    "WITH c AS (INSERT INTO customers VALUES ({i}) ON CONFLICT DO NOTHING RETURNING id) INSERT INTO orders SELECT id FROM c",
+/// What is done over and over, each by a session of its own: `{i}` is a number that changes. No two of them change one row,
+/// where the answers would have to tell who was first.
+const WRITES: [&[&str]; 3] = [
+    &["UPDATE sales_2026 SET n = n + 1 WHERE id = {i}"],
+    &["UPDATE sales SET n = n + doubled(1) WHERE at = '2025-06-01' AND id = {i}"],
+    &[
+        "WITH c AS (INSERT INTO customers VALUES ({i}) RETURNING id) INSERT INTO orders SELECT id FROM c",
+        "DELETE FROM customers WHERE id = {i}",
+    ],
 ];
-const DELETES: &str = "DELETE FROM customers WHERE id = {i}";
-const READS: [&str; 6] = [
+static READS: [&str; 6] = [
     "SELECT * FROM totals",
     "SELECT * FROM report",
     "SELECT sum(n) FROM sales",
@@ -77,13 +80,15 @@ struct Clients {
     at_work: JoinSet<()>,
 }
 
-async fn work(client: Client, statement: &'static str, stop: Arc<AtomicBool>) {
+async fn work(client: Client, statements: &'static [&'static str], stop: Arc<AtomicBool>) {
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
         number = number % 50 + 1;
-        let sql = statement.replace("{i}", &number.to_string());
-        timeout(LIMIT, client.simple_query(&sql)).await.expect("an answer in time").expect(statement);
-        sleep(PERIOD).await;
+        for statement in statements {
+            let sql = statement.replace("{i}", &number.to_string());
+            timeout(LIMIT, client.simple_query(&sql)).await.expect("an answer in time").expect(statement);
+            sleep(PERIOD).await;
+        }
     }
 }
 
@@ -105,9 +110,9 @@ async fn define(client: Client, stop: Arc<AtomicBool>) {
 
 impl Companion for Clients {
     async fn mirror_ready(&mut self, address: SocketAddr) -> Result<(), UserError> {
-        for statement in WRITES.into_iter().chain([DELETES]).chain(READS) {
+        for statements in WRITES.into_iter().chain(READS.chunks(1)) {
             let client = connect(address).await.expect("a session");
-            self.at_work.spawn(work(client, statement, Arc::clone(&self.stop)));
+            self.at_work.spawn(work(client, statements, Arc::clone(&self.stop)));
         }
         let client = connect(address).await.expect("a session");
         self.at_work.spawn(define(client, Arc::clone(&self.stop)));
