@@ -163,7 +163,7 @@ pub async fn run_on<P: Platform>(
     let halted = state.halted();
     // Who looked after its clients looks after the mirror now.
     mirror.keep_alive(platform.facts().keepalive());
-    platform.facts().databases.iter().for_each(|database| mirror.schemas().expect(database));
+    platform.facts().databases.iter().for_each(|database| mirror.schemas().announce(database));
     let mut run = Run { options, platform, mirror, state, arms, halted };
     // Clients speak through this process: it does not go down with what only looks on.
     let result = match AssertUnwindSafe(Box::pin(run.steps(companion))).catch_unwind().await {

@@ -66,13 +66,13 @@ impl Overlaps {
         // write. Two of these are not held against each other: most are none, and nothing would ever be compared.
         let calls = is_call(entry);
         let writes = entry.writes && !calls;
-        let reads = if writes { entry.touches.reads() } else { entry.touches.clone() };
-        if writes && reads == Footprint::NOTHING && !entry.touches.adds_beside(&entry.touches) {
+        let seen = entry.touches.seen(writes);
+        if writes && *seen == Footprint::NOTHING && !entry.touches.adds_beside(&entry.touches) {
             return;
         }
         // Of what it adds, the numbers that its rows get are nobody's to decide.
         let touches =
-            |publishes: &Footprint| publishes.conflicts(&reads) || writes && publishes.adds_beside(&entry.touches);
+            |publishes: &Footprint| publishes.conflicts(&seen) || writes && publishes.adds_beside(&entry.touches);
         let overlaps = |of: SessionId, since_ns: u64, is_call: bool, publishes: &Footprint| {
             of != session && since_ns <= ended_ns && !(calls && is_call) && touches(publishes)
         };

@@ -2,7 +2,7 @@
 //! waits for a read on an arm: a slow one would hold up everybody's writes there, as it did not on production. What it
 //! then sees may be newer than what production saw, so it is not compared. Pure.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use super::{entry::Entry, statement::footprint::Footprint};
 use crate::capture::exchange::SessionId;
@@ -66,14 +66,14 @@ impl Overtaken {
     /// running on production has been answered before nothing.
     pub fn by(&self, entry: &Entry) -> Overtaking {
         let answered_ns = entry.ended_ns();
-        let reads = if entry.writes { Cow::Owned(entry.touches.reads()) } else { Cow::Borrowed(&entry.touches) };
-        if *reads == Footprint::NOTHING || answered_ns == u64::MAX {
+        let sees = entry.touches.seen(entry.writes);
+        if *sees == Footprint::NOTHING || answered_ns == u64::MAX {
             return Overtaking::Nothing;
         }
         let session = entry.exchange.session;
         let mut later = self.started.range((answered_ns + 1, 0)..);
         let looked_at = later.by_ref().take(MAX_LOOKED_AT).map(|(_, change)| change);
-        let seen = looked_at.filter(|of| of.session != session && of.publishes.conflicts(&reads));
+        let seen = looked_at.filter(|of| of.session != session && of.publishes.conflicts(&sees));
         let most =
             seen.map(|change| if change.begun_ns > answered_ns { Overtaking::Later } else { Overtaking::Beside }).max();
         if answered_ns < self.forgotten_ns || later.next().is_some() {

@@ -30,8 +30,9 @@ impl<P: Platform> Run<'_, P> {
     pub(super) async fn learn_schemas(&self) {
         let schemas = self.mirror.schemas();
         for wanted in schemas.wanted(now_ns()) {
+            let began_ns = now_ns();
             match ask(self.platform.worker(), schemas, &wanted).await {
-                Ok(schema) => schemas.learn(&wanted, schema, now_ns()),
+                Ok(schema) => schemas.learn(&wanted, schema, now_ns().saturating_sub(began_ns), now_ns()),
                 Err(error) => {
                     tracing::info!(database = wanted.database, %error, "what its names stand for is not known");
                     schemas.failed(&wanted, now_ns());

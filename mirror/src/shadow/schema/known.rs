@@ -51,7 +51,6 @@ pub struct Wanted {
     /// Of this database.
     pub database: String,
     version: u64,
-    since_ns: u64,
 }
 
 /// While it lasts, a backend is known to be one that asks.
@@ -69,7 +68,7 @@ fn database(info: &SessionInfo) -> &str {
 
 impl Schemas {
     /// There is such a database, and somebody will tell of it.
-    pub fn expect(&self, database: &str) {
+    pub fn announce(&self, database: &str) {
         self.are_told.store(true, Ordering::Relaxed);
         lock(&self.databases).entry(database.to_owned()).or_insert_with(Database::untold);
     }
@@ -119,16 +118,15 @@ impl Schemas {
             .filter(|(_, database)| !database.is_known && now_ns >= database.from_ns)
             .map(|(name, database)| {
                 database.from_ns = now_ns.saturating_add(AGAIN_NS);
-                Wanted { database: name.clone(), version: database.version, since_ns: now_ns }
+                Wanted { database: name.clone(), version: database.version }
             })
             .collect()
     }
 
-    /// The answer. What was defined since makes it useless; what is being defined makes it good for what stands in it.
-    pub fn learn(&self, wanted: &Wanted, schema: Schema, now_ns: u64) {
+    /// The answer, which took so long. What was defined since makes it useless; what is being defined makes it good for what stands in it.
+    pub fn learn(&self, wanted: &Wanted, schema: Schema, took_ns: u64, now_ns: u64) {
         let mut databases = lock(&self.databases);
         let Some(database) = databases.get_mut(&wanted.database) else { return };
-        let took_ns = now_ns.saturating_sub(wanted.since_ns);
         database.from_ns = now_ns.saturating_add(AGAIN_NS.max(AGAIN_TIMES.saturating_mul(took_ns)));
         if database.version != wanted.version {
             return;
@@ -198,12 +196,12 @@ mod tests {
     fn what_is_defined_makes_ask_again_and_what_was_asked_before_is_no_answer() {
         let (relations, functions) = (relation("t"), Defines { functions: true, ..Defines::default() });
         let (schemas, app) = (Schemas::default(), session(&[("user", "ann"), ("database", "app")]));
-        schemas.expect("app");
+        schemas.announce("app");
         assert_eq!(*schemas.of(&app), Schema::untold());
         let first = schemas.wanted(0);
         assert_eq!(first.iter().map(|wanted| &*wanted.database).collect::<Vec<_>>(), ["app"]);
         assert_eq!(schemas.wanted(AGAIN_NS - 1), [], "it is being asked");
-        schemas.learn(&first[0], some(), 0);
+        schemas.learn(&first[0], some(), 0, 0);
         assert_eq!(*schemas.of(&app), some());
         assert_eq!(schemas.wanted(AGAIN_NS), [], "it is known");
 
@@ -213,11 +211,11 @@ mod tests {
         let second = schemas.wanted(AGAIN_NS);
         schemas.defines(&app, &functions);
         schemas.defined(&app);
-        schemas.learn(&second[0], some(), AGAIN_NS);
+        schemas.learn(&second[0], some(), 0, AGAIN_NS);
         assert_eq!(*schemas.of(&app), some().behind(&functions), "something has been defined since");
         assert_eq!(schemas.wanted(2 * AGAIN_NS - 1), [], "too soon");
         let third = schemas.wanted(2 * AGAIN_NS);
-        schemas.learn(&third[0], some(), 2 * AGAIN_NS);
+        schemas.learn(&third[0], some(), 0, 2 * AGAIN_NS);
         assert_eq!(*schemas.of(&app), some());
     }
 
@@ -225,23 +223,23 @@ mod tests {
     #[test]
     fn while_something_is_defined_what_stands_in_an_answer_is_good() {
         let (schemas, app) = (Schemas::default(), session(&[("user", "app")]));
-        schemas.expect("app");
+        schemas.announce("app");
         schemas.defines(&app, &relation("t"));
         let wanted = schemas.wanted(0);
-        schemas.learn(&wanted[0], some(), 0);
+        schemas.learn(&wanted[0], some(), 0, 0);
         assert_eq!(*schemas.of(&app), some().behind(&relation("t")));
         schemas.defined(&app);
         let wanted = schemas.wanted(AGAIN_NS);
-        schemas.learn(&wanted[0], some(), AGAIN_NS);
+        schemas.learn(&wanted[0], some(), 0, AGAIN_NS);
         assert_eq!(*schemas.of(&app), some());
     }
 
     #[test]
     fn whoever_takes_long_to_answer_is_asked_seldom() {
         let (schemas, app) = (Schemas::default(), session(&[("user", "app")]));
-        schemas.expect("app");
+        schemas.announce("app");
         let wanted = schemas.wanted(0);
-        schemas.learn(&wanted[0], some(), AGAIN_NS);
+        schemas.learn(&wanted[0], some(), AGAIN_NS, AGAIN_NS);
         schemas.defines(&app, &relation("t"));
         schemas.defined(&app);
         assert_eq!(schemas.wanted(50 * AGAIN_NS), []);
@@ -251,13 +249,13 @@ mod tests {
     #[test]
     fn where_it_was_to_be_told_and_is_not_names_are_what_they_look_like() {
         let (schemas, app) = (Schemas::default(), session(&[("user", "app")]));
-        schemas.expect("app");
+        schemas.announce("app");
         let wanted = schemas.wanted(0);
         schemas.failed(&wanted[0], 7);
         assert_eq!(*schemas.of(&app), Schema::default());
         assert_eq!(schemas.wanted(AFTER_FAILURE_NS), []);
         let wanted = schemas.wanted(AFTER_FAILURE_NS + 7);
-        schemas.learn(&wanted[0], some(), AFTER_FAILURE_NS);
+        schemas.learn(&wanted[0], some(), 0, AFTER_FAILURE_NS);
         schemas.defines(&app, &relation("t"));
         schemas.failed(&wanted[0], AFTER_FAILURE_NS);
         assert_eq!(*schemas.of(&app), some().behind(&relation("t")), "what is new may be a view");
@@ -275,7 +273,7 @@ mod tests {
     #[test]
     fn a_session_is_in_the_database_of_its_user_unless_it_says_otherwise() {
         let schemas = Schemas::default();
-        schemas.expect("app");
+        schemas.announce("app");
         for parameters in [&[("user", "ann")][..], &[("user", "ann"), ("database", "")]] {
             assert_eq!(*schemas.of(&session(parameters)), Schema::untold());
         }

@@ -1,7 +1,7 @@
 //! What a statement touches, as far as its text tells: tables, and where it picks rows by the value
 //! of a column, that value. Two statements *conflict* unless it is certain that they do not.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -181,6 +181,11 @@ impl Footprint {
             Self::Anything => Self::Anything,
             Self::Tables(tables) => Self::Tables(tables.iter().map(strictly).collect()),
         }
+    }
+
+    /// What of it is seen as it was when it began: all that a read touches, and what a write merely reads.
+    pub fn seen(&self, writes: bool) -> Cow<'_, Self> {
+        if writes { Cow::Owned(self.reads()) } else { Cow::Borrowed(self) }
     }
 
     /// The part that only reads. Of what may do anything nothing does.
