@@ -38,6 +38,10 @@ async fn waiting(looker: &Client, count: i64) {
     .await;
 }
 
+async fn run_in_block(client: &Client, sql: String) {
+    run(client, &format!("BEGIN; {sql}")).await;
+}
+
 async fn run(client: &Client, sql: &str) {
     client.batch_execute(sql).await.expect(sql);
 }
@@ -65,6 +69,32 @@ async fn a_deadlock_has_the_same_victim_as_on_production() {
     let code = victim.expect_err("a deadlock").code().map(|code| code.code().to_owned());
     assert_eq!(code.as_deref(), Some("40P01"));
     join!(run(&one, "ROLLBACK"), run(&other, "COMMIT"));
+    let arm = expect_level(&stage).await;
+    assert!(arm.divergence.values().all(|n| *n == 0), "{arm:#?}");
+    stage.end().await;
+}
+
+/// They have nothing to do with one another, as far as their keys tell, and wait since the same moment: who the victim is
+/// is chance, on each server its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deadlocks_by_chance_have_the_same_victims_as_on_production() {
+    const PAIRS: i32 = 10;
+    let table = "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT g, 0 FROM generate_series(0, 19) g";
+    let servers = Servers::start(1, table).await;
+    let arms = servers.addresses();
+    let stage = servers.mirror("64Mi", &arms).await;
+    let pair = async |pair: i32| {
+        let sessions = [connect(stage.through).await.expect("one"), connect(stage.through).await.expect("other")];
+        let [one, other] = &sessions;
+        let (first, second) = (2 * pair, 2 * pair + 1);
+        let add = |n: i32, id: i32| format!("UPDATE t SET n = n + {n} WHERE id = {id}");
+        join!(run_in_block(one, add(1, first)), run_in_block(other, add(10, second)));
+        let (of_one, of_other) = (add(1, second), add(10, first));
+        let (one_had, other_had) = join!(one.batch_execute(&of_one), other.batch_execute(&of_other));
+        assert!(one_had.is_err() != other_had.is_err(), "{one_had:?} {other_had:?}");
+        join!(run(one, "COMMIT"), run(other, "COMMIT"));
+    };
+    futures_util::future::join_all((0..PAIRS).map(pair)).await;
     let arm = expect_level(&stage).await;
     assert!(arm.divergence.values().all(|n| *n == 0), "{arm:#?}");
     stage.end().await;

@@ -68,11 +68,15 @@ impl Order {
         }
     }
 
-    /// Whether it makes a difference that it starts now: it has to do with something that comes before it and has changed
-    /// something on production.
+    /// Whether it makes a difference that it starts now: it has to do with something that comes before it, and both have
+    /// changed something on production.
     fn is_before_its_turn(&self, entry: &Entry) -> bool {
-        let changed =
-            |other: &&Arc<Entry>| !other.outcome().is_some_and(|outcome| outcome.error().is_some_and(is_circumstance));
-        self.waits_for(entry).filter(changed).any(|other| other.touches.conflicts(&entry.touches))
+        let before = |other: &Arc<Entry>| !came_to_nothing(other) && other.touches.conflicts(&entry.touches);
+        !came_to_nothing(entry) && self.waits_for(entry).any(before)
     }
+}
+
+/// Whether it failed for a reason of the moment.
+fn came_to_nothing(entry: &Entry) -> bool {
+    entry.outcome().is_some_and(|outcome| outcome.error().is_some_and(is_circumstance))
 }

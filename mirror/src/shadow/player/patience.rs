@@ -16,6 +16,11 @@ const VANISHED: Duration = Duration::from_secs(10);
 
 /// `query_canceled`.
 const CANCELED: SqlState = *b"57014";
+/// `deadlock_detected`.
+const DEADLOCK: SqlState = *b"40P01";
+/// Who was a deadlock's victim is made to go so much sooner than on production: half of what a server waits before it looks
+/// for deadlocks, who on an arm may find another victim, one that went on.
+const BEFORE_DEADLOCK: Duration = Duration::from_millis(500);
 
 /// What to do about an answer that has not come yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +43,11 @@ pub(super) fn patience(
 ) -> Patience {
     let Some(production) = production else { return Patience::Wait(LOOK) };
     let served = Duration::from_nanos(production.ended_ns.saturating_sub(production.served_from_ns));
-    let at = if production.error() == Some(CANCELED) { served } else { served + VANISHED };
+    let at = match production.error() {
+        Some(CANCELED) => served,
+        Some(DEADLOCK) => served.saturating_sub(BEFORE_DEADLOCK.min(served / 2)),
+        _ => served + VANISHED,
+    };
     let cancel_at = (is_cancelled(production) && !gives_up).then_some(at);
     let limit = cancelled.map_or(served, |at| at.max(served)) + ANSWER_LIMIT;
     match cancel_at.filter(|_| cancelled.is_none()) {
@@ -58,7 +67,7 @@ pub(super) fn gives_up(production: &Outcome, request: &[u8]) -> bool {
 
 /// Whether production's answer did not come to its end by itself: then neither may the arm's.
 pub(super) fn is_cancelled(production: &Outcome) -> bool {
-    production.broken || production.error() == Some(CANCELED)
+    production.broken || matches!(production.error(), Some(CANCELED | DEADLOCK))
 }
 
 #[cfg(test)]
@@ -76,6 +85,7 @@ mod tests {
         let seconds = Duration::from_secs;
         let (fine, given_up) = (production(300, None, false), production(300, Some(*b"57014"), false));
         let (failed, vanished) = (production(300, Some(*b"23505"), false), production(300, None, true));
+        let victim = production(1, Some(*b"40P01"), false);
         for (outcome, waited, cancelled, expected) in [
             // A report that takes production ten minutes takes an arm as long.
             (None, 500, None, Patience::Wait(LOOK)),
@@ -90,6 +100,10 @@ mod tests {
             (Some(&vanished), 309, None, Patience::Wait(seconds(1))),
             (Some(&vanished), 310, None, Patience::Cancel),
             (Some(&vanished), 311, Some(310), Patience::Wait(seconds(119))),
+            // Before the arm's server looks for deadlocks itself.
+            (Some(&victim), 0, None, Patience::Wait(seconds(1) / 2)),
+            (Some(&victim), 1, None, Patience::Cancel),
+            (Some(&victim), 2, Some(1), Patience::Wait(seconds(119))),
             // It came out while the arm had been at it for longer already.
             (Some(&vanished), 1000, None, Patience::Cancel),
             (Some(&vanished), 1001, Some(1000), Patience::Wait(seconds(119))),

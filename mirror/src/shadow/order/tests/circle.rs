@@ -71,18 +71,24 @@ fn what_has_to_do_with_what_comes_before_it_counts_when_it_is_let_go() {
 
 #[test]
 fn what_came_to_nothing_on_production_makes_no_difference() {
-    let deadlock = Outcome {
-        ended_ns: 110,
-        statements: vec![StatementOutcome { error: Some(*b"40P01"), ..StatementOutcome::default() }],
-        ..Outcome::default()
+    let victim = |id, session, begun_ns, ended_ns| {
+        let statements = vec![StatementOutcome { error: Some(*b"40P01"), ..StatementOutcome::default() }];
+        let victim = unended(id, session, begun_ns, Some(9));
+        victim.exchange.outcome.set(Outcome { ended_ns, statements, ..Outcome::default() }).unwrap();
+        Arc::new(victim)
     };
-    let victim = unended(1, 1, 102, Some(9));
-    victim.exchange.outcome.set(deadlock).unwrap();
-    let mut order = order(&[Arc::new(victim), found(2, 2, 101, 105, true), found_row(3, 2, 106, 140, true, 9)]);
-    assert_eq!(started(&mut order, 5000), [1, 2]);
-    order.finished(SessionId(2));
-    assert_eq!(started(&mut order, 5001), NONE);
-    assert_eq!(let_go(&mut order, &[(1, 2)], 6000), [(3, false)]);
+    let held = found(2, 2, 101, 105, true);
+    for (runs, waits) in [
+        (victim(1, 1, 102, 110), found_row(3, 2, 106, 140, true, 9)),
+        // Who went on was answered before who did not.
+        (found_row(1, 1, 102, 110, true, 9), victim(3, 2, 106, 140)),
+    ] {
+        let mut order = order(&[runs, Arc::clone(&held), waits]);
+        assert_eq!(started(&mut order, 5000), [1, 2]);
+        order.finished(SessionId(2));
+        assert_eq!(started(&mut order, 5001), NONE);
+        assert_eq!(let_go(&mut order, &[(1, 2)], 6000), [(3, false)]);
+    }
 }
 
 #[test]
