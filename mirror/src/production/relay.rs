@@ -31,6 +31,7 @@ use super::{
     sessions::SessionState,
 };
 use crate::{
+    buffer::Size,
     capture::{
         exchange::{Event, SessionInfo},
         tracker::{Keep, Malformed, Step, Tracker},
@@ -193,7 +194,7 @@ impl Relay<'_> {
                 if !self.client.wants_write() {
                     return Err(End::Worker);
                 }
-            } else if self.downstream.take(self.worker) {
+            } else if self.downstream.take(self.worker, self.bulk.room()) {
                 if !self.downstream.is_empty() {
                     self.look_at_worker()?;
                     self.note_bulk();
@@ -205,7 +206,7 @@ impl Relay<'_> {
             moved = true;
         }
         if self.may_read_client() {
-            if self.upstream.fill(self.client).map_err(|_| End::Client)? {
+            if self.upstream.fill(self.client, Size::Usual).map_err(|_| End::Client)? {
                 self.held = true;
                 moved = true;
             } else if self.upstream.closed {

@@ -20,7 +20,7 @@ use self::{
 };
 use super::{arm::address::ArmAddress, entry::Entry};
 use crate::{
-    buffer::Lent,
+    buffer::{Lent, Size},
     capture::{
         exchange::{Exchange, Outcome, is_circumstance},
         tracker::{Malformed, Step, Tracker},
@@ -222,7 +222,7 @@ impl Player {
                     Err(e) => return Err(e.into()),
                 }
             }
-            let mut buffer = Lent::borrow();
+            let mut buffer = Lent::borrow(Size::Usual);
             match stream.try_read(&mut buffer) {
                 Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
                 Ok(read) => {

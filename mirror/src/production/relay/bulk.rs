@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Relay;
+use crate::buffer::Size;
 
 /// An answer of which so much has come is large, bytes. It took the worker ten milliseconds or more.
 const LARGE_BYTES: usize = 16 << 20;
@@ -45,6 +46,11 @@ impl Bulk {
     fn end(&mut self) -> Option<u32> {
         *self = Self { gathers: self.gathers, ..Self::default() };
         std::mem::take(&mut self.gathers).then_some(1)
+    }
+
+    /// How much of it is read at once.
+    pub(super) fn room(&self) -> Size {
+        if self.gathers { Size::Large } else { Size::Usual }
     }
 
     /// More is waited for from now on, if it is not yet: until when.

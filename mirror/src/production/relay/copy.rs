@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{End, ROUNDS_PER_TURN, Relay};
+use crate::buffer::Size;
 
 impl Relay<'_> {
     /// Forwards what is not mirrored, without a look.
@@ -12,14 +13,14 @@ impl Relay<'_> {
             let mut moved = false;
             if self.downstream.is_empty() {
                 if !self.downstream.closed {
-                    moved |= self.downstream.take(self.worker);
+                    moved |= self.downstream.take(self.worker, Size::Usual);
                 } else if !self.client.wants_write() {
                     return End::Worker;
                 }
             }
             let Ok(down) = self.downstream.drain(self.client) else { return End::Client };
             if self.upstream.is_empty() && !self.upstream.closed {
-                let Ok(filled) = self.upstream.fill(self.client) else { return End::Client };
+                let Ok(filled) = self.upstream.fill(self.client, Size::Usual) else { return End::Client };
                 moved |= filled;
                 if self.upstream.closed {
                     // It may still read, and the worker may still have something to say.

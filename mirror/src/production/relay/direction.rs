@@ -5,7 +5,10 @@
 
 use std::io;
 
-use crate::{buffer::Lent, connection::Connection};
+use crate::{
+    buffer::{Lent, Size},
+    connection::Connection,
+};
 
 /// One direction of a session.
 pub(super) struct Direction {
@@ -62,12 +65,12 @@ impl Direction {
         self.dry = false;
     }
 
-    /// Reads when empty. Whether there are new bytes.
-    pub(super) fn fill(&mut self, from: &mut Connection) -> io::Result<bool> {
+    /// Reads when empty, as much as there is room for. Whether there are new bytes.
+    pub(super) fn fill(&mut self, from: &mut Connection, room: Size) -> io::Result<bool> {
         if self.dry {
             return Ok(false);
         }
-        let buffer = self.buffer.get_or_insert_with(Lent::borrow);
+        let buffer = self.buffer.get_or_insert_with(|| Lent::borrow(room));
         let read = from.try_read(buffer);
         self.dry = from.is_emptied_by(&read, buffer.len());
         (self.start, self.end) = (0, *read.as_ref().unwrap_or(&0));
@@ -90,8 +93,8 @@ impl Direction {
 
     /// Reads when empty. Whether there are new bytes, or the end of them: an error is an end too, since what came
     /// before it has to arrive all the same.
-    pub(super) fn take(&mut self, from: &mut Connection) -> bool {
-        match self.fill(from) {
+    pub(super) fn take(&mut self, from: &mut Connection, room: Size) -> bool {
+        match self.fill(from, room) {
             Ok(true) => true,
             Ok(false) => self.closed,
             Err(_) => {

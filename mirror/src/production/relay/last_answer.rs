@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use super::{DRAIN_LOOK, Relay};
+use crate::buffer::Size;
 
 /// How long the answer to a client that has vanished is waited for, so that its outcome is known. The
 /// worker has been told that the client is gone, so it works on for exactly as long as it would have.
@@ -41,7 +42,7 @@ impl Relay<'_> {
                 told = true;
             }
             self.downstream.discard();
-            match self.downstream.fill(self.worker) {
+            match self.downstream.fill(self.worker, Size::Usual) {
                 Ok(true) => {
                     read_bytes += self.downstream.pending().len();
                     moved = true;
