@@ -247,6 +247,34 @@ impl Player {
         }
     }
 
+    /// Takes what the server says unasked, until it says no more: why. Where nobody took its notifications it would wait to
+    /// send them, in the middle of a transaction whose snapshot keeps VACUUM from everything that came after.
+    pub async fn listen(&mut self) -> PlayError {
+        loop {
+            if let Err(error) = self.take_what_is_there() {
+                return error;
+            }
+            if let Err(error) = self.stream.ready(Interest::READABLE).await {
+                return error.into();
+            }
+        }
+    }
+
+    fn take_what_is_there(&mut self) -> Result<(), PlayError> {
+        let mut buffer = Lent::borrow(Size::Usual);
+        loop {
+            match self.stream.try_read(&mut buffer) {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                Ok(read) => {
+                    self.tracker.server(buffer.get(..read).unwrap_or_default(), now_ns(), &mut self.steps)?;
+                    self.steps.clear();
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
     /// Says goodbye, and waits until the server has no such session any more: it has only so many places.
     pub async fn close(mut self) {
         let goodbye = async {

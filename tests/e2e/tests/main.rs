@@ -20,6 +20,7 @@ mod killed;
 mod large;
 mod late_answers;
 mod late_sessions;
+mod listening;
 mod log_disk;
 mod malformed;
 mod moments;

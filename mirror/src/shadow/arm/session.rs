@@ -66,7 +66,7 @@ pub async fn play_session(
     let mut opened = Box::pin(Player::open(&address, &info, &prologue)).await;
     // Who listened may have gone.
     let _ = report.send(Told::LoggedIn(info.id, opened.as_ref().ok().map(Player::backend_pid)));
-    while let Some(Job { entry, due_ns }) = jobs.recv().await {
+    while let Some(Job { entry, due_ns }) = next(&mut jobs, &mut opened).await {
         let session = entry.exchange.session;
         if matches!(&opened, Err(PlayError::Refused(sqlstate)) if sqlstate != FULL) {
             // What made its role or its database had been finished before this exchange, and is here only now.
@@ -88,6 +88,19 @@ pub async fn play_session(
         Box::pin(player.close()).await;
     }
     let _ = report.send(Told::Left);
+}
+
+/// What is to be played next. A session that ends before it comes has ended when it is to be played.
+async fn next(jobs: &mut mpsc::Receiver<Job>, opened: &mut Result<Player, PlayError>) -> Option<Job> {
+    if let Ok(player) = opened {
+        let ended = tokio::select! {
+            biased;
+            job = jobs.recv() => return job,
+            ended = player.listen() => ended,
+        };
+        *opened = Err(ended);
+    }
+    jobs.recv().await
 }
 
 /// Plays one exchange from where production's transaction stood to where it stood then. Whether the arm's
