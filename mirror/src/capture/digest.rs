@@ -47,11 +47,10 @@ impl RowDigest {
         Self { moments, found, partial: Vec::new(), chained: 0, is_long: false }
     }
 
-    /// Takes a piece of a row; of one with columns (DataRow) or of another kind.
+    /// Takes a piece of a row; of one with columns (DataRow) or of a line of COPY.
     pub fn piece(&mut self, payload: &[u8], first: bool, last: bool, has_columns: bool) {
         if first && last && payload.len() <= SEGMENT_BYTES {
-            let lasting = if has_columns { self.moments.digest_without(payload) } else { None };
-            self.row(chain(0, payload), lasting);
+            self.row(chain(0, payload), self.lasting(payload, has_columns));
             return;
         }
         if first {
@@ -73,9 +72,13 @@ impl RowDigest {
         }
         if last {
             let row = chain(self.chained, &self.partial);
-            let whole = Some(std::mem::take(&mut self.partial)).filter(|_| has_columns && !self.is_long);
-            self.row(row, whole.and_then(|whole| self.moments.digest_without(&whole)));
+            let whole = Some(std::mem::take(&mut self.partial)).filter(|_| !self.is_long);
+            self.row(row, whole.and_then(|whole| self.lasting(&whole, has_columns)));
         }
+    }
+
+    fn lasting(&self, row: &[u8], has_columns: bool) -> Option<u64> {
+        if has_columns { self.moments.digest_without(row) } else { self.moments.digest_of_line_without(row) }
     }
 
     fn row(&mut self, hash: u64, lasting: Option<u64>) {

@@ -47,6 +47,22 @@ impl Moments {
         }))
     }
 
+    /// The same of a line of COPY, in text or CSV.
+    pub fn digest_of_line_without(&self, line: &[u8]) -> Option<u64> {
+        let (line, end) = line.strip_suffix(b"\n").map_or((line, &b""[..]), |line| (line, b"\n"));
+        let (mut digest, mut told) = (0, 0);
+        let ends = memchr::memchr2_iter(b'\t', b',', line).chain([line.len()]);
+        let mut from = 0;
+        for until in ends {
+            if line.get(from..until).is_some_and(|column| self.is_one(column)) {
+                digest = chain(chain(digest, line.get(told..from)?), b"a moment");
+                told = until;
+            }
+            from = until + 1;
+        }
+        (told > 0).then(|| chain(chain(digest, line.get(told..).unwrap_or_default()), end))
+    }
+
     fn is_one(&self, column: &[u8]) -> bool {
         if let Ok(binary) = <[u8; 8]>::try_from(column) {
             return (self.us.0..=self.us.1).contains(&i64::from_be_bytes(binary));
@@ -167,6 +183,26 @@ mod tests {
             assert!(!Moments::NONE.is_one(none));
         }
         assert!(!Moments::NONE.is_one(&day_us(9830)) && !Moments::NONE.is_one(b"2026-11-29 22:29:38"));
+    }
+
+    #[test]
+    fn so_are_lines_of_copy() {
+        let moments = Moments::between(9829, 9900);
+        let digest = |line: &str| moments.digest_of_line_without(line.as_bytes());
+        for (first, other, same) in [
+            ("1\t2026-11-29 22:29:38.1\tx\n", "1\t2026-11-29 22:29:39.25\tx\n", true),
+            ("1,2026-11-29 22:29:38.1+00\n", "1,2026-11-29 22:29:39+00\n", true),
+            ("2026-11-29 22:29:38.1", "2026-11-30 22:29:38", true),
+            ("1\t2026-11-29 22:29:38.1\tx\n", "2\t2026-11-29 22:29:39.25\tx\n", false),
+            ("1\t2026-11-29 22:29:38.1\tx\n", "1\t2026-11-29 22:29:39.25\ty\n", false),
+            ("1\t2026-11-29 22:29:38.1\t2\n", "1\t2\t2026-11-29 22:29:38.1\n", false),
+        ] {
+            assert!(digest(first).is_some() && digest(other).is_some());
+            assert_eq!(digest(first) == digest(other), same, "{first} {other}");
+        }
+        for none in ["", "\n", "1\tx\n", "1\t2026-11-28 22:29:38\n", "at 2026-11-29 22:29:38 it was\n"] {
+            assert_eq!(digest(none), None, "{none}");
+        }
     }
 
     #[test]
