@@ -91,8 +91,11 @@ fn meaning(statement: &Statement) -> String {
 fn sensible(statement: &Statement, literals: usize) {
     if let TableTemplates::Tables(tables) = &statement.tables {
         for table in tables {
-            if let Some((_, KeySource::Literal(index))) = &table.key {
-                assert!(*index < literals, "a key that is no constant of the text");
+            for (_, source) in table.rows.iter().flat_map(|rows| &rows.keys) {
+                assert!(
+                    !matches!(source, KeySource::Literal(index) if *index >= literals),
+                    "a key that is no constant"
+                );
             }
             assert!(!table.access.changes() || statement.writes);
         }

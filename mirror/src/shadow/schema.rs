@@ -12,8 +12,8 @@ use rapidhash::{RapidHashMap, RapidHashSet};
 use super::{
     entry::Answer,
     statement::{
-        footprint::{Access, Footprint, KeyValue, TableUse},
-        functions::{self, ADVISORY_LOCKS},
+        footprint::{Access, Footprint, TableUse},
+        functions::{self, is_no_table},
     },
 };
 
@@ -184,8 +184,7 @@ impl Schema {
         }
         let refers = |table: &Arc<str>| self.going.contains_key(table) || self.keeping.contains_key(table);
         let known = |one: &TableUse| self.relations.contains_key(&one.table) || deletes && refers(&one.table);
-        let is_new =
-            |one: &TableUse| self.is_stale && !self.named.contains(&one.table) && *one.table != *ADVISORY_LOCKS;
+        let is_new = |one: &TableUse| self.is_stale && !self.named.contains(&one.table) && !is_no_table(&one.table);
         let mut answer = if uses.iter().any(is_new) { Answer::Volatile } else { Answer::Definite };
         if !uses.iter().any(known) {
             return Some((Footprint::Tables(uses), answer));
@@ -227,10 +226,9 @@ impl Schema {
     }
 
     fn pick_exactly(&self, one: &mut TableUse) {
-        if let Some(rows) = one.rows.as_mut().filter(|rows| matches!(rows.value, KeyValue::Looks(_)))
-            && self.exact.get(&one.table).is_some_and(|columns| columns.contains(&rows.column))
-        {
-            rows.value = rows.value.byte_by_byte();
+        let Some((rows, exact)) = one.rows.as_mut().zip(self.exact.get(&one.table)) else { return };
+        for key in rows.keys_mut().iter_mut().filter(|key| exact.contains(&key.column)) {
+            key.value = key.value.byte_by_byte();
         }
     }
 

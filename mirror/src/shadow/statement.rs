@@ -5,10 +5,12 @@
 mod answering;
 pub mod catalog;
 mod definitions;
+mod equality;
 pub mod execution;
 pub mod footprint;
 pub(super) mod functions;
 pub mod lexer;
+pub mod rows;
 mod session;
 mod tables;
 pub mod template;

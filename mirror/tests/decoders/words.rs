@@ -145,7 +145,7 @@ pub fn login() -> impl Strategy<Value = Vec<u8>> {
 
 /// Events of the traffic log: one of each kind as the format writes them, in any order.
 pub fn records() -> impl Strategy<Value = Vec<u8>> {
-    let text = include_str!("../../src/shadow/log/record/version_6.txt");
+    let text = include_str!("../../src/shadow/log/record/version_7.txt");
     let bytes = |line: &str| -> Vec<u8> {
         let digits = line.as_bytes().chunks(2).map(|two| std::str::from_utf8(two).unwrap_or_default());
         digits.filter_map(|two| u8::from_str_radix(two, 16).ok()).collect()

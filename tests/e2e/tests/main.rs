@@ -29,6 +29,7 @@ mod own_timeouts;
 mod papers;
 mod pgbench;
 mod promotion;
+mod queues;
 mod replication;
 mod restart;
 mod run_panics;

@@ -19,7 +19,7 @@ use std::{
 
 const MAGIC: &[u8; 8] = b"USTDYLOG";
 /// The format's.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 /// Bytes before the first frame.
 pub const HEADER_BYTES: usize = 16;
 /// Bytes of a frame before its payload.

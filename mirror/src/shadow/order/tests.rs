@@ -11,7 +11,10 @@ use crate::{
     capture::exchange::{Exchange, Outcome, StatementOutcome},
     shadow::{
         entry::Budget,
-        statement::footprint::{Access, Footprint, KeyValue, RowKey, TableUse},
+        statement::{
+            footprint::{Access, Footprint, TableUse},
+            rows::{KeyValue, RowKey},
+        },
     },
     wire::backend::TransactionStatus,
 };
@@ -38,7 +41,7 @@ fn unended(id: u64, session: u64, begun_ns: u64, row: Option<i64>) -> Entry {
     let touches = row.map_or(Footprint::NOTHING, |value| {
         Footprint::Tables(vec![TableUse {
             table: "t".into(),
-            rows: Some(RowKey { column: "id".into(), value: KeyValue::Whole(value) }),
+            rows: Some(RowKey { column: "id".into(), value: KeyValue::Whole(value) }.into()),
             access: Access::Write,
         }])
     });

@@ -1,7 +1,10 @@
 //! Schemas as rows, and what is touched where they are known.
 
 use super::*;
-use crate::shadow::statement::footprint::{KeyValue, RowKey};
+use crate::shadow::statement::{
+    functions::ADVISORY_LOCKS,
+    rows::{KeyValue, RowKey},
+};
 
 fn schema() -> Schema {
     Schema::of([
@@ -39,7 +42,7 @@ fn schema() -> Schema {
 }
 
 fn uses(table: &str, key: Option<i64>, access: Access) -> TableUse {
-    let rows = key.map(|value| RowKey { column: "id".into(), value: KeyValue::Whole(value) });
+    let rows = key.map(|value| RowKey { column: "id".into(), value: KeyValue::Whole(value) }.into());
     TableUse { table: table.into(), rows, access }
 }
 
@@ -92,11 +95,11 @@ fn a_name_touches_what_it_stands_for() {
 #[test]
 fn rows_are_picked_by_texts_where_each_byte_counts() {
     let picked = |table: &str, column: &str, value| {
-        let rows = Some(RowKey { column: column.into(), value });
+        let rows = Some(RowKey { column: column.into(), value }.into());
         let touched =
             schema().touched(vec![TableUse { table: table.into(), rows, access: Access::Write }], false).unwrap().0;
         let Footprint::Tables(mut uses) = touched else { panic!() };
-        uses.remove(0).rows.unwrap().value
+        uses.remove(0).rows.unwrap().keys()[0].value
     };
     let (plain, other) = (KeyValue::text(6, true), KeyValue::text(6, false));
     assert_eq!(picked("products", "code", plain), KeyValue::Certain(7));

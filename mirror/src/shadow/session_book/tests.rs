@@ -10,10 +10,7 @@ use crate::{
     shadow::{
         entry::{Answer, Budget},
         schema::{Defines, Schema},
-        statement::{
-            catalog::Catalog,
-            footprint::{Footprint, KeyValue},
-        },
+        statement::{catalog::Catalog, footprint::Footprint, rows::KeyValue},
     },
     wire::{
         backend::TransactionStatus,
@@ -152,7 +149,10 @@ fn classes(entry: &Entry) -> Vec<StatementClass> {
 
 fn writes_row(footprint: &Footprint, value: i64) -> bool {
     let Footprint::Tables(tables) = footprint else { return false };
-    tables.iter().any(|t| t.access.changes() && t.rows.as_ref().is_some_and(|row| row.value == KeyValue::Whole(value)))
+    tables.iter().any(|t| {
+        t.access.changes()
+            && t.rows.as_ref().is_some_and(|rows| rows.keys().iter().any(|key| key.value == KeyValue::Whole(value)))
+    })
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    functions::{ORDER_DEPENDENT, VOLATILE_ANSWERS, changes_nothing},
+    functions::{ORDER_DEPENDENT, VOLATILE_ANSWERS, changes_nothing, draws},
     tree::{self, Found},
 };
 use crate::shadow::entry::Answer;
@@ -33,5 +33,5 @@ pub(super) fn answer(node: &str, body: &Value, found: &Found) -> Answer {
 
 /// Whether it calls a function of which nothing is known.
 fn calls_unknown(found: &Found) -> bool {
-    found.functions.iter().any(|function| !changes_nothing(function))
+    found.functions.iter().any(|function| !changes_nothing(function) && !draws(function))
 }

@@ -6,9 +6,13 @@ use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 use understudy_crds::experiment::StatementClass;
 
 use super::{
-    footprint::{Footprint, KeyValue, RowKey, TableUse},
+    footprint::{Footprint, TableUse},
     lexer::{self, Lexed},
-    template::{self, KeySource, Kind, Statement, TableTemplate, TableTemplates, Template, Variable, VariableSource},
+    rows::{KeyValue, RowKey, Rows},
+    template::{
+        self, KeySource, Kind, RowsTemplate, Statement, TableTemplate, TableTemplates, Template, Variable,
+        VariableSource,
+    },
 };
 use crate::{measure::interval::Fingerprint, wire::frontend};
 
@@ -91,9 +95,12 @@ pub fn footprint(statement: &Statement, literals: &[Option<KeyValue>], values: O
 }
 
 fn table_use(template: &TableTemplate, literals: &[Option<KeyValue>], values: Option<&[u8]>) -> TableUse {
-    let TableTemplate { table, key, access } = template;
-    let rows = key.as_ref().and_then(|(column, source)| {
-        Some(RowKey { column: Arc::clone(column), value: given(*source, literals, values)? })
+    let TableTemplate { table, rows, access } = template;
+    let rows = rows.as_deref().and_then(|RowsTemplate { keys, all }| {
+        let key = |(column, source): &(Arc<str>, KeySource)| {
+            Some(RowKey { column: Arc::clone(column), value: given(*source, literals, values)? })
+        };
+        Rows::picked(keys.iter().filter_map(key), *all && keys.iter().all(|one| key(one).is_some()))
     });
     TableUse { table: Arc::clone(table), rows, access: *access }
 }

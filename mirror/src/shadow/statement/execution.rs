@@ -7,7 +7,8 @@ use understudy_crds::experiment::StatementClass;
 
 use super::{
     catalog,
-    footprint::{Footprint, KeyValue},
+    footprint::Footprint,
+    rows::KeyValue,
     template::{Statement, Variable},
 };
 use crate::shadow::{

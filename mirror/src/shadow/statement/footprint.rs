@@ -1,11 +1,11 @@
-//! What a statement touches, as far as its text tells: tables, and where it picks rows by the value
-//! of a column, that value. Two statements *conflict* unless it is certain that they do not.
+//! What a statement touches, as far as its text tells: tables, and where it picks rows by values of columns, those
+//! ([`Rows`]). Two statements *conflict* unless it is certain that they do not.
 
 use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::functions::ADVISORY_LOCKS;
+use super::{functions::ADVISORY_LOCKS, rows::Rows};
 
 /// A transaction that touches more is known by its tables alone.
 const MOST_USES: usize = 256;
@@ -25,7 +25,7 @@ pub struct TableUse {
     /// Name without schema: tables of the same name in two schemas count as one.
     pub table: Arc<str>,
     /// The rows, where they are picked by equality; else any.
-    pub rows: Option<RowKey>,
+    pub rows: Option<Rows>,
     /// What it does with them.
     pub access: Access,
 }
@@ -49,52 +49,6 @@ impl Access {
 
     fn and(self, other: Self) -> Self {
         if self == other { self } else { Self::Write }
-    }
-}
-
-/// Rows picked by `column = value`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RowKey {
-    /// The column.
-    pub column: Arc<str>,
-    /// The value.
-    pub value: KeyValue,
-}
-
-/// What is known of a value without knowing its type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum KeyValue {
-    /// A whole number: equal exactly when it looks equal.
-    Whole(i64),
-    /// A UUID, or the digest of a text in a column that is known to compare each of its bytes: likewise.
-    Certain(u128),
-    /// A digest of how it looks: what looks equal is equal, and what does not may be as well (`A` and `a`, `1.0` and `1`).
-    /// Its last bit is set where all who write this text write it alike ([`KeyValue::text`]).
-    Looks(u64),
-}
-
-impl KeyValue {
-    /// What looks so, of which a digest is given. `plain`: it has no character that encodings, or the quotes of a constant,
-    /// write in several ways.
-    pub fn text(digest: u64, plain: bool) -> Self {
-        Self::Looks(digest & !1 | u64::from(plain))
-    }
-
-    /// The same in a column that compares each byte of a text.
-    #[must_use]
-    pub fn byte_by_byte(self) -> Self {
-        match self {
-            Self::Looks(digest) if digest & 1 == 1 => Self::Certain(u128::from(digest)),
-            other => other,
-        }
-    }
-
-    fn is_certainly_not(self, other: Self) -> bool {
-        match (self, other) {
-            (Self::Whole(a), Self::Whole(b)) => a != b,
-            (Self::Certain(a), Self::Certain(b)) => a != b,
-            _ => false,
-        }
     }
 }
 
@@ -134,14 +88,14 @@ impl Footprint {
         }
     }
 
-    /// Whether both lock one row, as far as their texts tell: the same column of the same table has the same value.
-    /// Two tables of one name in two schemas are taken for one here as well.
+    /// Whether both lock the same rows, as far as their texts tell: nothing is asked of those but that the same columns of
+    /// the same table have the same values. Two tables of one name in two schemas are taken for one here as well.
     pub fn locks_a_row_of(&self, other: &Self) -> bool {
         let (Self::Tables(mine), Self::Tables(theirs)) = (self, other) else { return false };
-        let both = |a: &TableUse, b: &TableUse| {
-            a.table == b.table && a.access.changes() && b.access.changes() && a.rows == b.rows
-        };
-        mine.iter().any(|a| a.rows.is_some() && theirs.iter().any(|b| both(a, b)))
+        let same = |a: &TableUse, b: &TableUse| a.rows.as_ref().zip(b.rows.as_ref()).is_some_and(|(a, b)| a.are(b));
+        let both =
+            |a: &TableUse, b: &TableUse| a.table == b.table && a.access.changes() && b.access.changes() && same(a, b);
+        mine.iter().any(|a| theirs.iter().any(|b| both(a, b)))
     }
 
     /// Whether both add rows to one table: which of the two draws from its sequence first is chance.
@@ -231,23 +185,23 @@ impl TableUse {
         if self.table != other.table || self.access == other.access && self.access != Access::Write {
             return false;
         }
-        match (&self.rows, &other.rows) {
-            (Some(a), Some(b)) => a.column != b.column || !a.value.is_certainly_not(b.value),
-            _ => true,
-        }
+        !self.rows.as_ref().zip(other.rows.as_ref()).is_some_and(|(a, b)| a.are_apart_from(b))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::rows::{KeyValue, RowKey},
+        *,
+    };
 
     fn table(name: &str, key: Option<(&str, i64)>, writes: bool) -> Footprint {
         valued(name, key.map(|(column, value)| (column, KeyValue::Whole(value))), writes)
     }
 
     fn valued(name: &str, key: Option<(&str, KeyValue)>, writes: bool) -> Footprint {
-        let rows = key.map(|(column, value)| RowKey { column: column.into(), value });
+        let rows = key.map(|(column, value)| RowKey { column: column.into(), value }.into());
         let access = if writes { Access::Write } else { Access::Read };
         Footprint::Tables(vec![TableUse { table: name.into(), rows, access }])
     }
@@ -259,7 +213,7 @@ mod tests {
         assert!(!inserts.adds_beside(&table("t", None, true)) && !Footprint::Anything.adds_beside(&inserts));
         // One that may find its row there instead.
         let upsert = |value| {
-            let rows = Some(RowKey { column: "id".into(), value: KeyValue::Whole(value) });
+            let rows = Some(RowKey { column: "id".into(), value: KeyValue::Whole(value) }.into());
             let one = |access| TableUse { table: "t".into(), rows: rows.clone(), access };
             Footprint::Tables(vec![one(Access::Insert), one(Access::Write)])
         };
@@ -333,23 +287,6 @@ mod tests {
         assert!(looks(1).locks_a_row_of(&looks(1)));
         assert!(!looks(1).locks_a_row_of(&looks(2)) && !looks(1).locks_a_row_of(&five));
         assert!(looks(1).conflicts(&looks(2)) && looks(1).conflicts(&five));
-    }
-
-    #[test]
-    fn texts_are_as_different_as_they_look_where_each_byte_counts() {
-        let text = |digest, plain| KeyValue::text(digest, plain);
-        for (a, b, expected) in [
-            (text(2, true), text(4, true), true),
-            (text(2, true), text(2, true), false),
-            (text(2, true), text(4, false), false),
-            (text(2, true), KeyValue::Whole(4), false),
-        ] {
-            let (a, b) = (a.byte_by_byte(), b.byte_by_byte());
-            assert_eq!((a.is_certainly_not(b), b.is_certainly_not(a)), (expected, expected), "{a:?} {b:?}");
-        }
-        assert!(
-            !text(2, true).is_certainly_not(text(4, true)) && KeyValue::Whole(5).byte_by_byte() == KeyValue::Whole(5)
-        );
     }
 
     #[test]

@@ -31,6 +31,19 @@ pub(super) fn takes_advisory_lock(function: &str) -> bool {
     ["pg_advisory_lock", "pg_advisory_xact_lock", "pg_try_advisory_"].iter().any(|begin| function.starts_with(begin))
 }
 
+/// What is touched by whoever draws from a sequence by its name, or sets one: no table has this name.
+pub(in crate::shadow) const SEQUENCES: &str = "sequences by name";
+
+/// Whether a function draws from a sequence or sets it, and does nothing else.
+pub(super) fn draws(function: &str) -> bool {
+    matches!(function, "nextval" | "setval")
+}
+
+/// Whether it is one of those that are no table.
+pub(in crate::shadow) fn is_no_table(name: &str) -> bool {
+    matches!(name, ADVISORY_LOCKS | SEQUENCES)
+}
+
 /// Whether a function gives advisory locks back, or notifies, and does nothing else. Nothing that runs beside it decides
 /// what it does: who had to wait for a lock on production, and was answered a moment before the unlock was, is not waited
 /// for by that.
@@ -38,8 +51,11 @@ pub(super) fn touches_nothing(function: &str) -> bool {
     function.starts_with("pg_advisory_unlock") || function == "pg_notify"
 }
 
-/// Functions that PostgreSQL calls volatile although they change nothing.
-const VOLATILE_BUT_HARMLESS: [&str; 19] = [
+/// Functions that PostgreSQL calls volatile although they change nothing. What a session has drawn from sequences is its
+/// own.
+const VOLATILE_BUT_HARMLESS: [&str; 21] = [
+    "currval",
+    "lastval",
     "random",
     "clock_timestamp",
     "timeofday",

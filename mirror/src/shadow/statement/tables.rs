@@ -6,11 +6,12 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
+    equality::equalities,
     footprint::Access,
-    functions::{ADVISORY_LOCKS, changes_nothing, takes_advisory_lock, touches_nothing},
+    functions::{ADVISORY_LOCKS, SEQUENCES, changes_nothing, draws, takes_advisory_lock, touches_nothing},
     lexer::Lexed,
-    template::{TableTemplate, TableTemplates, key_source},
-    tree::{self, Found},
+    template::{RowsTemplate, TableTemplate, TableTemplates},
+    tree::Found,
     upsert,
 };
 
@@ -28,32 +29,35 @@ pub(super) fn tables(node: &str, body: &Value, found: &Found, writes: bool, lexe
     if node == "TransactionStmt" {
         return TableTemplates::Tables(Vec::new());
     }
-    let mut unknown = found.functions.iter().filter(|function| !changes_nothing(function));
-    if !dml || unknown.any(|function| !takes_advisory_lock(function) && !touches_nothing(function)) {
+    let is_known = |function: &str| {
+        changes_nothing(function) || takes_advisory_lock(function) || draws(function) || touches_nothing(function)
+    };
+    if !dml || !found.functions.iter().all(|function| is_known(function)) {
         return TableTemplates::Anything;
     }
     let alone = found.mentions == 1 && matches!(node, "SelectStmt" | "UpdateStmt" | "DeleteStmt");
-    let key = alone.then(|| tree::row_key(body)).flatten().and_then(|(column, source)| {
-        let source = key_source(source, lexed)?;
-        Some((Arc::from(column), source))
-    });
+    let rows = alone.then(|| RowsTemplate::of(equalities(body), lexed)).flatten();
     let touched = |table: &str| {
         let access = if writes { access(table, node, body, found) } else { Access::Read };
-        TableTemplate { table: table.into(), key: key.clone(), access }
+        TableTemplate { table: table.into(), rows: rows.clone(), access }
     };
     let locks = found.functions.iter().any(|function| takes_advisory_lock(function));
-    let upserted = (node == "InsertStmt" && found.mentions == 1).then(|| upsert::key(body)).flatten();
-    let upserted = upserted.and_then(|(column, source)| Some((Arc::from(column), key_source(source, lexed)?)));
+    let upserts = node == "InsertStmt" && found.mentions == 1;
+    let upserted = upserts.then(|| RowsTemplate::of(upsert::equalities(body), lexed)).flatten();
     let tables = found.tables.iter().flat_map(|table| match &upserted {
         // It adds the row, or finds it there.
-        Some(key) => [Access::Insert, Access::Write]
-            .map(|access| TableTemplate { table: table.as_str().into(), key: Some(key.clone()), access })
+        Some(row) => [Access::Insert, Access::Write]
+            .map(|access| TableTemplate { table: table.as_str().into(), rows: Some(Arc::clone(row)), access })
             .to_vec(),
         None => vec![touched(table)],
     });
+    let whole = |table: &str, access| TableTemplate { table: table.into(), rows: None, access };
     // Who gets a lock first, and who does not, depends on the others that take one.
-    let locks = locks.then(|| TableTemplate { table: ADVISORY_LOCKS.into(), key: None, access: Access::Write });
-    TableTemplates::Tables(tables.chain(locks).collect())
+    let locks = locks.then(|| whole(ADVISORY_LOCKS, Access::Write));
+    // Numbers are drawn in an order, and two that are drawn at once are nobody's to tell apart.
+    let draws = found.functions.iter().any(|function| draws(function));
+    let draws = draws.then(|| [Access::Insert, Access::Write].map(|access| whole(SEQUENCES, access)));
+    TableTemplates::Tables(tables.chain(locks).chain(draws.into_iter().flatten()).collect())
 }
 
 /// What a statement that may change something does with rows of one of its tables.

@@ -9,12 +9,14 @@ use understudy_crds::{condition::SkipReason, experiment::StatementClass};
 use super::{
     answering::answer,
     definitions::{changes_beginnings, defines},
-    footprint::{Access, KeyValue},
-    functions::{SERVER_IDENTITY, SIDE_EFFECTS, changes_nothing, takes_advisory_lock, touches_nothing},
+    equality::{Equalities, ValueSource},
+    footprint::Access,
+    functions::{SERVER_IDENTITY, SIDE_EFFECTS, changes_nothing, draws, takes_advisory_lock, touches_nothing},
     lexer::{self, Lexed},
+    rows::KeyValue,
     session,
     tables::tables,
-    tree::{self, Found, ValueSource},
+    tree::{self, Found},
 };
 use crate::{
     measure::interval::Fingerprint,
@@ -141,11 +143,31 @@ pub enum TableTemplates {
 pub struct TableTemplate {
     /// Name without schema.
     pub table: Arc<str>,
-    /// Column and where its value comes from, if rows are picked by equality. Constants are given as
-    /// the index of the literal in the text.
-    pub key: Option<(Arc<str>, KeySource)>,
+    /// How its rows are picked, where they are by equality.
+    pub rows: Option<Arc<RowsTemplate>>,
     /// What is done with its rows.
     pub access: Access,
+}
+
+/// How rows are picked by equalities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowsTemplate {
+    /// Columns, and where their values come from.
+    pub keys: Vec<(Arc<str>, KeySource)>,
+    /// Nothing else is asked of the rows, and all that are so are picked.
+    pub all: bool,
+}
+
+impl RowsTemplate {
+    /// Those of a text's equalities whose values are found in it, if there are any.
+    pub(super) fn of(equalities: Equalities, lexed: &Lexed<'_>) -> Option<Arc<Self>> {
+        let Equalities { keys, all } = equalities;
+        let asked = keys.len();
+        let known = keys.into_iter().filter_map(|(column, source)| Some((column.into(), key_source(source, lexed)?)));
+        let keys: Vec<_> = known.collect();
+        let all = all && keys.len() == asked;
+        (!keys.is_empty()).then(|| Arc::new(Self { keys, all }))
+    }
 }
 
 /// Where a key's value comes from.
@@ -313,6 +335,7 @@ fn of_found(
 fn is_unknown(function: &str) -> bool {
     !changes_nothing(function)
         && !takes_advisory_lock(function)
+        && !draws(function)
         && !touches_nothing(function)
         && ![&SIDE_EFFECTS[..], &SERVER_IDENTITY].concat().contains(&function)
 }

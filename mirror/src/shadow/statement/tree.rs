@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value};
 
+use super::equality::{ValueSource, value_source};
+
 /// `ARRAY_SUBLINK` of the grammar's `SubLinkType`, as the parser's protocol buffers number it.
 const ARRAY_SUBLINK: i64 = 7;
 /// Columns that each server has of its own ("System Columns").
@@ -176,96 +178,6 @@ fn limited(fields: &Map<String, Value>) -> bool {
 }
 
 /// The last name of a qualified name.
-fn last_string(names: &Value) -> Option<&str> {
+pub(super) fn last_string(names: &Value) -> Option<&str> {
     names.as_array()?.last()?.pointer("/node/String/sval")?.as_str()
-}
-
-/// Where the value of an equality comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ValueSource {
-    /// A constant that begins at this byte of the text.
-    Constant {
-        /// Bytes from the front of the text.
-        offset: usize,
-    },
-    /// A parameter, from 0.
-    Parameter {
-        /// Its index.
-        index: usize,
-    },
-}
-
-/// The `column = value` in the conditions of an UPDATE, DELETE or SELECT of exactly one table,
-/// where all its conditions must hold. `stmt` is the statement's own object. An UPDATE that sets the
-/// column itself has none: it touches rows of two values.
-pub fn row_key(stmt: &Value) -> Option<(String, ValueSource)> {
-    if !is_of_one_table(stmt) {
-        return None;
-    }
-    let condition = stmt.get("where_clause")?;
-    let conjuncts = match condition.pointer("/node/BoolExpr") {
-        Some(bool_expr) if bool_expr.get("boolop").and_then(Value::as_i64) == Some(1) => {
-            bool_expr.get("args")?.as_array()?.iter().collect()
-        }
-        Some(_) => return None,
-        None => vec![condition],
-    };
-    let (column, source) = conjuncts.into_iter().find_map(equality)?;
-    let sets_it = stmt.get("target_list").and_then(Value::as_array).is_some_and(|targets| {
-        targets.iter().any(|t| t.pointer("/node/ResTarget/name").and_then(Value::as_str) == Some(column.as_str()))
-    });
-    if sets_it { None } else { Some((column, source)) }
-}
-
-/// Whether a statement's own conditions can be of nothing but one table: what WITH makes, what is joined or stands in
-/// parentheses in FROM has columns as well.
-fn is_of_one_table(stmt: &Value) -> bool {
-    let list = |name: &str| stmt.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let has = |name: &str| stmt.get(name).is_some_and(|field| !field.is_null());
-    let from = match list("from_clause") {
-        [] => has("relation"),
-        [one] => !has("relation") && one.pointer("/node/RangeVar").is_some(),
-        _ => false,
-    };
-    from && list("using_clause").is_empty() && !has("with_clause")
-}
-
-fn equality(condition: &Value) -> Option<(String, ValueSource)> {
-    let expr = condition.pointer("/node/AExpr")?;
-    if expr.get("kind").and_then(Value::as_i64) != Some(1) || last_string(expr.get("name")?)? != "=" {
-        return None;
-    }
-    let (left, right) = (expr.get("lexpr")?, expr.get("rexpr")?);
-    one_way(left, right).or_else(|| one_way(right, left))
-}
-
-fn one_way(column: &Value, value: &Value) -> Option<(String, ValueSource)> {
-    let name = last_string(column.pointer("/node/ColumnRef/fields")?)?.to_owned();
-    Some((name, value_source(value)?))
-}
-
-/// Types as which values are equal only where they look equal, or are whole numbers. As `citext`, as a `char`, or cut off,
-/// texts are equal that look different.
-const PLAIN_TYPES: [&str; 6] = ["text", "varchar", "int2", "int4", "int8", "uuid"];
-
-/// Where a value comes from, if it is a constant or a parameter, cast to such a type or not.
-pub(super) fn value_source(value: &Value) -> Option<ValueSource> {
-    let value = match value.pointer("/node/TypeCast") {
-        Some(cast) => {
-            let is_cut =
-                cast.pointer("/type_name/typmods").and_then(Value::as_array).is_some_and(|mods| !mods.is_empty());
-            let to = cast.pointer("/type_name/names").and_then(last_string)?;
-            if is_cut || !PLAIN_TYPES.contains(&to) {
-                return None;
-            }
-            cast.get("arg")?
-        }
-        None => value,
-    };
-    if let Some(number) = value.pointer("/node/ParamRef/number").and_then(Value::as_u64) {
-        return Some(ValueSource::Parameter { index: usize::try_from(number.checked_sub(1)?).ok()? });
-    }
-    let constant = value.pointer("/node/AConst")?;
-    let offset = usize::try_from(constant.get("location")?.as_i64()?).ok()?;
-    Some(ValueSource::Constant { offset })
 }

@@ -8,13 +8,16 @@ use crate::{
     measure::interval::Fingerprint,
     shadow::{
         entry::Answer,
-        statement::footprint::{Access, KeyValue, RowKey, TableUse},
+        statement::{
+            footprint::{Access, TableUse},
+            rows::{KeyValue, RowKey},
+        },
     },
     wire::backend::TransactionStatus,
 };
 
 fn begun() -> Begun {
-    let rows = Some(RowKey { column: "id".into(), value: KeyValue::Whole(-7) });
+    let rows = Some(RowKey { column: "id".into(), value: KeyValue::Whole(-7) }.into());
     let touches = Footprint::Tables(vec![TableUse { table: "t".into(), rows, access: Access::Write }]);
     Begun {
         id: 300,
@@ -67,13 +70,13 @@ fn records() -> Vec<Record> {
 }
 
 #[test]
-fn the_format_is_what_version_6_says() {
+fn the_format_is_what_version_7_says() {
     let hex = |record: &Record| {
         let bytes = record.write(Vec::new()).unwrap();
         bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
     };
     let written: Vec<_> = records().iter().map(hex).collect();
-    let golden = include_str!("version_6.txt");
+    let golden = include_str!("version_7.txt");
     assert_eq!(written.join("\n"), golden.trim_end(), "the format has changed: it needs a new version");
 }
 

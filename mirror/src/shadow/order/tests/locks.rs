@@ -137,7 +137,7 @@ fn touched(step: Step) -> Footprint {
     match step {
         Step::Update(row) => {
             let value = KeyValue::Whole(i64::try_from(row).unwrap());
-            one("t", Some(RowKey { column: "id".into(), value }))
+            one("t", Some(RowKey { column: "id".into(), value }.into()))
         }
         Step::Insert => one("ledger", None),
         Step::Begin | Step::Commit => Footprint::NOTHING,

@@ -10,7 +10,8 @@ use crate::shadow::{
     entry::Answer,
     statement::{
         footprint::Access,
-        functions::ADVISORY_LOCKS,
+        functions::{ADVISORY_LOCKS, SEQUENCES},
+        rows::RowKey,
         template::{Kind, MOST_LITERALS, MOST_SKELETON_BYTES, TableTemplate, TableTemplates},
     },
 };
@@ -153,6 +154,14 @@ fn what_stays_in_the_session_is_known() {
     }
 }
 
+fn key_text(RowKey { column, value }: &RowKey) -> String {
+    match value {
+        KeyValue::Whole(value) => format!("{column}={value}"),
+        KeyValue::Certain(value) => format!("{column}={value:x}"),
+        KeyValue::Looks(_) => format!("{column}=…"),
+    }
+}
+
 #[test]
 fn rows_picked_by_equality_are_known_by_their_value() {
     let rows = |sql: &str, values: Option<&[u8]>| {
@@ -162,11 +171,11 @@ fn rows_picked_by_equality_are_known_by_their_value() {
             Footprint::Tables(tables) => tables
                 .iter()
                 .map(|t| match &t.rows {
-                    Some(RowKey { column, value: KeyValue::Whole(value) }) => format!("{}.{column}={value}", t.table),
-                    Some(RowKey { column, value: KeyValue::Certain(value) }) => {
-                        format!("{}.{column}={value:x}", t.table)
+                    Some(rows) => {
+                        let keys: Vec<_> = rows.keys().iter().map(key_text).collect();
+                        let others = if rows.are(rows) { "" } else { ",…" };
+                        format!("{}.{}{others}", t.table, keys.join(","))
                     }
-                    Some(RowKey { column, value: KeyValue::Looks(_) }) => format!("{}.{column}=…", t.table),
                     None => t.table.to_string(),
                 })
                 .collect::<Vec<_>>()
@@ -177,7 +186,7 @@ fn rows_picked_by_equality_are_known_by_their_value() {
     let binary_seven = [0, 1, 0, 1, 0, 1, 0, 0, 0, 4, 0, 0, 0, 7];
     let null = [0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff];
     assert_eq!(rows("update t set b = b + 1 where id = 5", None), "t.id=5");
-    assert_eq!(rows("update t set b = 3 where a > 2 and id = '5'::int", None), "t.id=5");
+    assert_eq!(rows("update t set b = 3 where a > 2 and id = '5'::int", None), "t.id=5,…");
     assert_eq!(rows("delete from t where id = $1", Some(&seven)), "t.id=7");
     assert_eq!(rows("delete from t where id = $1", Some(&binary_seven)), "t.id=7");
     assert_eq!(rows("delete from t where id = $1", Some(&null)), "t");
@@ -198,6 +207,19 @@ fn rows_picked_by_equality_are_known_by_their_value() {
     let numeric = [0, 4, 0, 0, 0, 0, 0, 12, 0, 1, 0, 0, 0, 0, 0, 1];
     let binary = [&[0, 1, 0, 1, 0, 1, 0, 0, 0, 16], &numeric[..]].concat();
     assert_eq!(rows("delete from t where id = $1", Some(&binary)), "t.id=…");
+    for (picks, expected) in [
+        ("update t set b = 1 where tenant = 1 and id = 5", "t.tenant=1,id=5"),
+        ("update t set b = 1 where gone = false and id = 5", "t.id=5,…"),
+        ("update t set b = 1 where gone is null and id = 5", "t.id=5,…"),
+        // What it leaves has another version.
+        ("update t set version = 4 where id = 5 and version = 3", "t.id=5,…"),
+        ("select * from t where id = 5 for update", "t.id=5"),
+        ("select * from t where status = 5 for update skip locked", "t.status=5,…"),
+        ("select * from t where status = 5 limit 1 for update", "t.status=5,…"),
+    ] {
+        assert_eq!(rows(picks, None), expected, "{picks}");
+    }
+    assert_eq!(rows("update t set b = 1 where tenant = 1 and id = $1", Some(&null)), "t.tenant=1,…");
     assert_eq!(rows("update t set id = 6 where id = 5", None), "t");
     assert_eq!(rows("update t set b = 1 where id = 5 or a = 2", None), "t");
     assert_eq!(rows("update t set b = 1 where name = 'x'", None), "t.name=…");
@@ -206,7 +228,7 @@ fn rows_picked_by_equality_are_known_by_their_value() {
     {
         let (analysed, statement) = one(&format!("update t set b = 1 where name = {sql}"));
         let Footprint::Tables(tables) = footprint(&statement, &analysed.literals, None) else { panic!("{sql}") };
-        let value = tables[0].rows.as_ref().unwrap().value;
+        let value = tables[0].rows.as_ref().unwrap().keys()[0].value;
         assert_eq!(matches!(value.byte_by_byte(), KeyValue::Certain(_)), plain, "{sql}");
     }
     for cast in ["citext", "bpchar", "name", "some_domain", "varchar(2)"] {
@@ -339,8 +361,8 @@ fn what_a_change_merely_reads_is_known() {
 }
 
 #[test]
-fn advisory_locks_touch_one_another_and_no_table() {
-    let does = |name: &str, access| TableTemplate { table: name.into(), key: None, access };
+fn advisory_locks_and_sequences_touch_one_another_and_no_table() {
+    let does = |name: &str, access| TableTemplate { table: name.into(), rows: None, access };
     let table = |name| does(name, Access::Write);
     for (sql, touched) in [
         ("select pg_advisory_lock(1)", vec![table(ADVISORY_LOCKS)]),
@@ -351,6 +373,12 @@ fn advisory_locks_touch_one_another_and_no_table() {
         ("select pg_advisory_unlock_all()", vec![]),
         ("select pg_notify('a', 'b')", vec![]),
         ("insert into t select pg_notify('a', b) from u", vec![does("t", Access::Insert), does("u", Access::Read)]),
+        ("select nextval('s')", vec![does(SEQUENCES, Access::Insert), table(SEQUENCES)]),
+        (
+            "insert into t values (nextval('s'))",
+            vec![does("t", Access::Insert), does(SEQUENCES, Access::Insert), table(SEQUENCES)],
+        ),
+        ("select currval('s')", vec![]),
         ("select pg_advisory_lock(a) from t", vec![does("t", Access::Read), table(ADVISORY_LOCKS)]),
     ] {
         assert_eq!(one(sql).1.tables, TableTemplates::Tables(touched), "{sql}");

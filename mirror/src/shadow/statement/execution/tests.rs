@@ -5,7 +5,7 @@ use understudy_crds::experiment::StatementClass::{self, Read, Write};
 use super::*;
 use crate::shadow::{
     schema::Defines,
-    statement::{catalog::Catalog, footprint::Access},
+    statement::{catalog::Catalog, footprint::Access, functions::SEQUENCES},
 };
 
 fn of(sql: &str, schema: &Schema) -> Execution {
@@ -56,7 +56,10 @@ fn what_is_known_of_a_schema_tells_what_a_statement_does() {
         ("select balance(5)", (Read, false, Called, None)),
         ("select balance(5) from t limit 1", (Read, false, Volatile, None)),
         ("select st_x(a), unheard_of(a) from t", (Write, true, Called, None)),
-        ("select st_x(a), nextval('s') from t", (Write, true, Called, None)),
+        (
+            "select st_x(a), nextval('s') from t",
+            writes(Definite, vec![("t", Access::Read, false), (SEQUENCES, Insert, false), (SEQUENCES, Writes, false)]),
+        ),
         ("insert into t values (st_x($1))", writes(Definite, vec![("t", Insert, false)])),
         ("insert into t values (balance($1))", (Write, true, Definite, None)),
         ("select st_x(a) from t for update", writes(Definite, vec![("t", Writes, false)])),
