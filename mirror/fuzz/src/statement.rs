@@ -74,6 +74,7 @@ fn meaning(statement: &Statement) -> String {
         beginnings,
         defines,
         deletes,
+        isolation,
         functions,
         reading,
         fingerprint: _,
@@ -84,7 +85,7 @@ fn meaning(statement: &Statement) -> String {
         other => format!("{other:?}"),
     };
     let reading = reading.as_ref().map(|reading| (reading.class, reading.writes, reading.answer, &reading.tables));
-    let defined = format!("{beginnings} {defines:?} {deletes} {functions:?} {reading:?}");
+    let defined = format!("{beginnings} {defines:?} {deletes} {isolation:?} {functions:?} {reading:?}");
     format!("{class:?} {kind} {writes} {answer:?} {skip:?} {changes} {tables:?} {defined}")
 }
 

@@ -29,6 +29,8 @@ pub struct Prologue {
     unnamed: Option<Bytes>,
     /// Cursors that outlive their transaction: while there are some, the session can't be made again.
     cursors: BTreeSet<Arc<str>>,
+    /// It may have locks.
+    locked: bool,
     bound: bool,
 }
 
@@ -138,11 +140,12 @@ impl Prologue {
         if settled.discards {
             self.steps.clear();
             self.cursors.clear();
-            self.bound = false;
+            (self.bound, self.locked) = (false, false);
         }
         // A request that rolls back does so when it is played as well, and what it sets after that stays.
         let kept = fate == Fate::Kept || (fate == Fate::Undone && settled.rolls_back);
-        self.bound |= settled.locks || (settled.bound && (kept || fate == Fate::Unclear));
+        self.locked = settled.locks || self.locked && !settled.unlocks_all;
+        self.bound |= settled.bound && (kept || fate == Fate::Unclear);
         for cursor in &settled.cursors {
             match cursor {
                 Cursor::Held(name) if kept || fate == Fate::Unclear => {
@@ -246,7 +249,7 @@ impl Prologue {
 
     /// The session holds something that can't be made again.
     pub fn bound(&self) -> bool {
-        self.bound || !self.cursors.is_empty()
+        self.bound || self.locked || !self.cursors.is_empty()
     }
 }
 

@@ -17,7 +17,7 @@ use self::{plan::OpenTransaction, portals::Portals};
 use super::{
     entry::Entry,
     prologue::{Prologue, Settled},
-    statement::{catalog::Analysed, template::Statement},
+    statement::{catalog::Analysed, isolation::sees_one_moment, template::Statement},
 };
 use crate::capture::exchange::SessionInfo;
 
@@ -40,6 +40,8 @@ pub struct SessionBook {
     portals: Portals,
     sql_prepared: HashMap<Arc<str>, Arc<Statement>>,
     transaction: OpenTransaction,
+    /// Its transactions see one moment, where they do not say otherwise.
+    sees_one_moment: bool,
     prologue: Prologue,
     recent: VecDeque<Kept>,
     /// So many at the front are over, and their transaction is not.
@@ -87,12 +89,16 @@ impl Kept {
 impl SessionBook {
     /// A book for a session that has just logged in.
     pub fn new(info: Arc<SessionInfo>) -> Self {
+        let mut asked = info.startup.parameters.iter();
+        let sees_one_moment =
+            asked.any(|(name, level)| name == "default_transaction_isolation" && sees_one_moment(level));
         Self {
             info,
             prepared: HashMap::new(),
             portals: Portals::default(),
             sql_prepared: HashMap::new(),
             transaction: OpenTransaction::default(),
+            sees_one_moment,
             prologue: Prologue::default(),
             recent: VecDeque::new(),
             in_block: 0,

@@ -9,6 +9,7 @@ mod equality;
 pub mod execution;
 pub mod footprint;
 pub(super) mod functions;
+pub mod isolation;
 pub mod lexer;
 pub mod rows;
 mod session;

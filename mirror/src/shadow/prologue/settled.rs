@@ -30,6 +30,8 @@ pub struct Settled {
     pub bound: bool,
     /// It takes a lock for the session, which no ROLLBACK gives back.
     pub locks: bool,
+    /// It gives all such locks back.
+    pub unlocks_all: bool,
     /// It commits a transaction.
     pub commits: bool,
     /// It rolls one back.

@@ -17,6 +17,7 @@ use crate::{
             catalog::{Analysed, Catalog},
             execution::Execution,
             footprint::Footprint,
+            isolation::{Isolation, Scope},
             template::{Kind, Statement, Variable},
         },
     },
@@ -59,6 +60,20 @@ pub(super) struct OpenTransaction {
     beginnings: bool,
     /// Of what names stand for.
     defines: Option<Defines>,
+    /// What its statements see.
+    sees: Sees,
+}
+
+/// What the statements of a transaction see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Sees {
+    /// Each what is there when it begins.
+    #[default]
+    Now,
+    /// All of them what will be there when the first begins.
+    Once,
+    /// What was there when the first began.
+    Before,
 }
 
 /// How much of an answer is asked for.
@@ -193,9 +208,12 @@ impl SessionBook {
         let Execution { statement, touches, answer, sets } = executed;
         let (mut class, mut writes, mut changed) = (statement.class, statement.writes, statement.changes);
         match &statement.kind {
-            Kind::Begin => self.transaction.open = true,
+            Kind::Begin => {
+                self.transaction.open = true;
+                self.transaction.sees = if self.sees_one_moment { Sees::Once } else { Sees::Now };
+            }
             Kind::Commit => {
-                let OpenTransaction { open: _, changed: did, touched, beginnings, defines } =
+                let OpenTransaction { open: _, changed: did, touched, beginnings, defines, sees: _ } =
                     std::mem::take(&mut self.transaction);
                 (writes, changed) = (touched.is_some(), did);
                 if let Some(defines) = defines {
@@ -216,7 +234,11 @@ impl SessionBook {
             _ => self.touched(statement, touches, plan),
         }
         self.take_away(&statement.kind);
+        let is_late = self.sees(statement);
         let answer = match extent {
+            // What others have changed since, it does not see on production; on an arm its first statement may have come
+            // later among them.
+            _ if is_late => Answer::Volatile,
             Extent::All => *answer,
             // Which rows come first, nobody says.
             Extent::Some => answer.of_some(),
@@ -228,6 +250,25 @@ impl SessionBook {
         plan.skip = plan.skip.or(statement.skip.map(|reason| Skip { reason, changes: false }));
         let executes = plan.statements.len();
         settle(&mut plan.settled, statement, sets.as_ref(), executes);
+    }
+
+    /// Whether a statement sees what was there before it began, for one that came before it in its transaction.
+    fn sees(&mut self, statement: &Statement) -> bool {
+        match statement.isolation {
+            Some(Isolation { of: Scope::Session, one_moment }) => self.sees_one_moment = one_moment,
+            Some(Isolation { of: Scope::Transaction, one_moment }) if self.transaction.open => {
+                self.transaction.sees = if one_moment { Sees::Once } else { Sees::Now };
+            }
+            _ if matches!(statement.kind, Kind::DiscardAll) => self.sees_one_moment = false,
+            _ => {}
+        }
+        let looks =
+            self.transaction.open && !matches!(statement.class, StatementClass::Utility | StatementClass::Commit);
+        let is_late = looks && self.transaction.sees == Sees::Before;
+        if looks && self.transaction.sees == Sees::Once {
+            self.transaction.sees = Sees::Before;
+        }
+        is_late
     }
 
     /// What DEALLOCATE and DISCARD ALL take away.
@@ -295,8 +336,9 @@ fn settle(settled: &mut Settled, statement: &Statement, sets: Option<&Variable>,
     settled.discards |= matches!(statement.kind, Kind::DiscardAll);
     settled.bound |= matches!(statement.kind, Kind::SessionBound);
     settled.locks |= matches!(statement.kind, Kind::SessionLocked);
+    settled.unlocks_all |= matches!(statement.kind, Kind::Unlocks { all: true });
     settled.commits |= matches!(statement.kind, Kind::Commit);
     settled.rolls_back |= matches!(statement.kind, Kind::Rollback);
     settled.rolls_back_to |= matches!(statement.kind, Kind::RollbackTo);
-    settled.writes |= statement.writes && !matches!(statement.kind, Kind::Commit | Kind::Unlocks);
+    settled.writes |= statement.writes && !matches!(statement.kind, Kind::Commit | Kind::Unlocks { .. });
 }

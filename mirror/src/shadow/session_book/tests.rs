@@ -494,3 +494,48 @@ fn of_transactions_that_go_over_into_one_another_those_on_the_clone_are_not_play
     session.begin(encode::query("begin; update t set a = 1; commit"));
     assert!(!session.book.cut(5, 6).bound, "all of it or nothing");
 }
+
+#[test]
+fn what_is_seen_as_it_was_before_is_not_compared() {
+    let volatile = |entry: &Arc<Entry>| entry.statements[0].answer == Answer::Volatile;
+    let asked = |session: &mut Session, sqls: &[&str]| -> Vec<bool> {
+        sqls.iter().map(|sql| volatile(&session.query(sql, InTransaction))).collect()
+    };
+    let reads = ["select 1 from t", "select 1 from t", "update t set a = 1"];
+    for (begins, expected) in [
+        (&["begin"][..], [false; 3]),
+        (&["begin isolation level read committed"], [false; 3]),
+        (&["begin isolation level repeatable read"], [false, true, true]),
+        (&["begin", "set transaction isolation level serializable"], [false, true, true]),
+        (&["set default_transaction_isolation = 'serializable'", "begin"], [false, true, true]),
+        (&["set default_transaction_isolation = 'serializable'", "begin isolation level read committed"], [false; 3]),
+    ] {
+        let mut session = Session::new();
+        asked(&mut session, begins);
+        assert_eq!(asked(&mut session, &reads), expected, "{begins:?}");
+        session.query("commit", Idle);
+        assert_eq!(asked(&mut session, &reads[..1]), [false], "each by itself sees what is there");
+    }
+    let mut session = Session::new();
+    asked(&mut session, &["set default_transaction_isolation = 'serializable'", "discard all", "begin"]);
+    assert_eq!(asked(&mut session, &reads), [false; 3]);
+}
+
+#[test]
+fn who_has_given_all_its_locks_back_can_be_made_again() {
+    let mut session = Session::new();
+    session.query("select pg_advisory_lock(1)", Idle);
+    assert!(session.bound());
+    session.query("select pg_advisory_unlock(1)", Idle);
+    assert!(session.bound(), "there may have been two");
+    session.query("select pg_advisory_unlock_all()", Idle);
+    assert!(!session.bound());
+    session.query("select pg_try_advisory_lock(1)", Idle);
+    session.query("select pg_advisory_unlock_all(); close all; unlisten *; reset all", Idle);
+    assert!(!session.bound());
+    session.query("select pg_advisory_unlock_all(); select pg_advisory_lock(1)", Idle);
+    assert!(session.bound());
+    session.query("create temp table p (a int)", Idle);
+    session.query("select pg_advisory_unlock_all()", Idle);
+    assert!(session.bound(), "the table is still there");
+}

@@ -18,7 +18,8 @@ pub(super) fn kind(node: &str, found: &Found, writes: bool, lexed: &Lexed<'_>) -
     let (select, settings) = (node == "SelectStmt", &found.settings);
     let unlocks = |f: &String| f.starts_with("pg_advisory_unlock");
     if select && calls(&["pg_advisory_unlock"]) && !(found.changes || found.locks) && settings.is_empty() {
-        return found.functions.iter().all(|f| unlocks(f) || changes_nothing(f)).then_some(Kind::Unlocks);
+        let all = found.tables.is_empty() && found.functions.iter().any(|f| f == "pg_advisory_unlock_all");
+        return found.functions.iter().all(|f| unlocks(f) || changes_nothing(f)).then_some(Kind::Unlocks { all });
     }
     let again = select && !writes && found.tables.is_empty() && !settings.iter().any(is_drawn);
     match settings.as_slice() {

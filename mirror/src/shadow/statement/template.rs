@@ -12,6 +12,7 @@ use super::{
     equality::{Equalities, ValueSource},
     footprint::Access,
     functions::{SERVER_IDENTITY, SIDE_EFFECTS, changes_nothing, draws, takes_advisory_lock, touches_nothing},
+    isolation::{self, Isolation},
     lexer::{self, Lexed},
     rows::KeyValue,
     session,
@@ -63,6 +64,8 @@ pub struct Statement {
     pub defines: Option<Defines>,
     /// It deletes rows.
     pub deletes: bool,
+    /// It says whether transactions see one moment in all their statements.
+    pub isolation: Option<Isolation>,
     /// Functions that it calls and of which nothing is known by their names.
     pub functions: Vec<Arc<str>>,
     /// What it is where those change nothing.
@@ -100,7 +103,10 @@ pub enum Kind {
     /// Takes an advisory lock for the session, which no ROLLBACK gives back.
     SessionLocked,
     /// Gives such locks back and does nothing else.
-    Unlocks,
+    Unlocks {
+        /// All that the session has.
+        all: bool,
+    },
     /// DEALLOCATE of a prepared statement; of all, without a name.
     Deallocate(Option<Arc<str>>),
     /// DISCARD ALL.
@@ -244,6 +250,7 @@ fn unparsable(template: u64) -> Statement {
         // What defines something can be parsed; what is too large for it is mostly rows.
         defines: None,
         deletes: true,
+        isolation: None,
         functions: Vec::new(),
         reading: None,
         fingerprint: Fingerprint(template),
@@ -324,6 +331,7 @@ fn of_found(
         beginnings: changes_beginnings(node),
         defines: defines(node, body, found),
         deletes: found.deletes,
+        isolation: isolation::set_by(node, body),
         functions: Vec::new(),
         reading: None,
         fingerprint,
