@@ -14,6 +14,13 @@ pub fn median_ratio(of: &[f64], to: &[f64]) -> f64 {
     median(of.iter().zip(to).filter(|(_, to)| **to > 0.0).map(|(of, to)| of / to))
 }
 
+/// What the medians of two series make: for figures of which one in a few is many times the others, whatever is measured.
+/// Of their ratios twice as many would be.
+pub fn ratio_of_medians(of: &[f64], to: &[f64]) -> f64 {
+    let to = median(to.iter().copied());
+    if to > 0.0 { median(of.iter().copied()) / to } else { 0.0 }
+}
+
 /// In which order so many targets have their turn in a round: forwards and backwards by turns, so that none is always
 /// the one behind another.
 pub fn order(targets: usize, round: usize) -> Vec<usize> {
@@ -36,6 +43,12 @@ mod tests {
         for (figures, middle) in cases {
             assert_eq!(median(figures.iter().copied()).to_bits(), middle.to_bits(), "{figures:?}");
         }
+    }
+
+    #[test]
+    fn one_figure_that_is_far_off_makes_no_ratio() {
+        assert_eq!(ratio_of_medians(&[2.0, 90.0, 1.0], &[4.0, 4.0, 70.0]).to_bits(), 0.5_f64.to_bits());
+        assert_eq!(ratio_of_medians(&[1.0], &[]).to_bits(), 0.0_f64.to_bits());
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! Production's latency at half of what it can do, and how much it can do, while something ails an arm or the log:
 //! each held against the same beside a healthy arm, right before or right behind it.
 //!
+//! What production can do is what it does for long with a healthy arm beside it on the same machine. While the arms' clock
+//! stands it does more; at half of that the arm takes the other half, the machine is full, and a 99th percentile tells of
+//! nothing but that: 4 to 600 ms, from one window of three seconds to the next. Beside nothing at all it is 2 ms in five
+//! windows of six and 40 in the sixth, so that medians are held against one another, and not the median of ratios.
+//!
 //! A flood of large results is production's own. The worker makes them and clients take them whatever the arms do;
 //! what an arm can add is that it makes them again, and that the mirror reads that. So it is held against the same
 //! flood past the mirror, straight from the worker, with the same load and a healthy arm: on both sides the worker
@@ -11,7 +16,7 @@
 use serde::Serialize;
 
 use crate::{
-    figures::{median, median_ratio, order},
+    figures::{median, median_ratio, order, ratio_of_medians},
     floors::Check,
     load,
     place::Place,
@@ -46,7 +51,14 @@ impl Pair {
     fn ratio(&self) -> f64 {
         median_ratio(&self.of, &self.to)
     }
+
+    fn ratio_of_medians(&self) -> f64 {
+        ratio_of_medians(&self.of, &self.to)
+    }
 }
+
+/// Longer than the arms' clock may stand still.
+const UNTIL_IT_LASTS_SECONDS: u64 = 12;
 
 /// What was measured.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -61,6 +73,7 @@ pub struct Figures {
 /// Measures all of them in interleaved rounds.
 pub async fn measure(place: &mut Place, rounds: usize, seconds: u64) -> Figures {
     let target = Target::start(Kind::UnderstudyWithArm, place).await;
+    load::flood(&place.worker, target.port, CLIENTS, UNTIL_IT_LASTS_SECONDS).await;
     let saturated = load::flood(&place.worker, target.port, CLIENTS, seconds).await;
     target.settled().await;
     drop(target);
@@ -71,7 +84,7 @@ pub async fn measure(place: &mut Place, rounds: usize, seconds: u64) -> Figures 
     };
     let mut rows: Vec<Row> = ward.situations().filter_map(row).collect();
     // A 99th percentile needs more of it than a mean.
-    let rounds = rounds + 1;
+    let rounds = rounds * 3 / 2;
     println!("what ails an arm: {rounds} rounds of {} situations, at {rate:.0} transactions a second", rows.len());
     for round in 1..=rounds {
         for n in order(rows.len(), round) {
@@ -82,7 +95,10 @@ pub async fn measure(place: &mut Place, rounds: usize, seconds: u64) -> Figures 
                     if turn == 0 { (*situation, &mut p99_us.of) } else { (*against, &mut p99_us.to) };
                 figures.push(ward.p99_us(situation).await);
             }
-            for turn in order(2, round) {
+            if round.is_multiple_of(2) {
+                continue;
+            }
+            for turn in order(2, round / 2) {
                 let (situation, figures) = if turn == 0 { (*situation, &mut tps.of) } else { (*against, &mut tps.to) };
                 figures.push(ward.tps(situation).await);
             }
@@ -105,7 +121,7 @@ fn print(figures: &Figures) {
             situation.name(),
             against.name(),
             median(p99_us.of.clone()),
-            p99_us.ratio(),
+            p99_us.ratio_of_medians(),
             median(tps.of.clone()),
             tps.ratio()
         );
@@ -118,7 +134,7 @@ pub fn checks(figures: &Figures) -> Vec<Check> {
         let (name, against) = (row.situation.name(), row.against.name());
         let aim = (row.situation == Situation::Hung).then_some(1.05);
         [
-            Check::at_most(format!("production's p99, {name} ÷ {against}"), row.p99_us.ratio(), 1.10, aim),
+            Check::at_most(format!("production's p99, {name} ÷ {against}"), row.p99_us.ratio_of_medians(), 1.10, aim),
             Check::at_least(format!("production's tps, {name} ÷ {against}"), row.tps.ratio(), 0.95, None),
         ]
     };
