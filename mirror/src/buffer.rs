@@ -19,10 +19,7 @@ thread_local! {
 
 /// A buffer, given back when dropped. What is in it at first is of no meaning.
 #[derive(Debug)]
-pub struct Lent {
-    buffer: Box<[u8]>,
-    size: Size,
-}
+pub struct Lent(Box<[u8]>);
 
 /// How large a buffer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +51,7 @@ impl Lent {
     /// One that nobody else holds.
     pub fn borrow(size: Size) -> Self {
         let spare = SPARES.with_borrow_mut(|spares| size.of(spares).pop());
-        Self { buffer: spare.unwrap_or_else(|| vec![0; size.bytes()].into_boxed_slice()), size }
+        Self(spare.unwrap_or_else(|| vec![0; size.bytes()].into_boxed_slice()))
     }
 }
 
@@ -62,23 +59,24 @@ impl Deref for Lent {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.buffer
+        &self.0
     }
 }
 
 impl DerefMut for Lent {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.buffer
+        &mut self.0
     }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let buffer = std::mem::take(&mut self.buffer);
+        let buffer = std::mem::take(&mut self.0);
         // A thread that ends has no spares any more.
         let _ = SPARES.try_with(|spares| {
             let mut spares = spares.borrow_mut();
-            let spares = self.size.of(&mut spares);
+            let size = if buffer.len() == LARGE_BYTES { Size::Large } else { Size::Usual };
+            let spares = size.of(&mut spares);
             if spares.len() < SPARE {
                 spares.push(buffer);
             }

@@ -1,7 +1,7 @@
 //! When a peer over TCP that says nothing any more is given up: the worker of a client whose machine has died, and a
 //! client of a worker's. Without a mirror each of the two looks after the other; with one in between the mirror has to, in
 //! both directions. Names and meanings are PostgreSQL's (`tcp_keepalives_idle` and its kin, "Connections and
-//! Authentication"). Must not choose the times: they are the worker's, or whoever's who set the mirror up.
+//! Authentication"). Must not choose the times for a client: they are the worker's, or whoever's who set the mirror up.
 
 use std::time::Duration;
 
@@ -22,7 +22,28 @@ pub struct Keepalive {
     pub user_timeout: Option<Duration>,
 }
 
+/// The worker is asked for a sign of life so early where nobody says when. A client's own signs end at the mirror: one that
+/// would have noticed that the worker's machine has died waits for the mirror to.
+const OF_A_WORKER: Keepalive = Keepalive {
+    idle: Some(Duration::from_secs(30)),
+    interval: Some(Duration::from_secs(10)),
+    count: Some(6),
+    user_timeout: None,
+};
+
 impl Keepalive {
+    /// The same for a connection to the worker. How long it may leave unread what is sent, its client decides, and by itself
+    /// waits for ever: a COPY behind a lock is not read for as long as the lock is held.
+    #[must_use]
+    pub fn of_the_worker(self) -> Self {
+        Self {
+            idle: self.idle.or(OF_A_WORKER.idle),
+            interval: self.interval.or(OF_A_WORKER.interval),
+            count: self.count.or(OF_A_WORKER.count),
+            user_timeout: None,
+        }
+    }
+
     /// Sets them on a connection, where it is one over TCP.
     pub fn apply(self, stream: &Stream) {
         let Stream::Tcp(stream) = stream else { return };
@@ -66,5 +87,16 @@ mod tests {
         Keepalive { user_timeout: Some(seconds(90)), interval: Some(seconds(7)), ..times }.apply(&stream);
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), seconds(7));
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(seconds(90)));
+    }
+
+    #[test]
+    fn a_worker_is_asked_soon_and_may_leave_unread_what_it_likes() {
+        let times = Keepalive {
+            idle: Some(Duration::from_secs(61)),
+            user_timeout: Some(Duration::from_secs(3)),
+            ..Keepalive::default()
+        };
+        assert_eq!(times.of_the_worker(), Keepalive { idle: times.idle, ..OF_A_WORKER });
+        assert_eq!(Keepalive::default().of_the_worker(), OF_A_WORKER);
     }
 }

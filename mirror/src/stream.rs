@@ -98,10 +98,13 @@ sockopt_impl!(
 /// How soon a connection is tried again.
 const AGAIN: Duration = Duration::from_millis(10);
 
-/// What passes by itself: the queue of a unix socket that is full, where TCP would wait, and that no file is left.
+/// What passes by itself: the queue of a unix socket that is full, where TCP would wait, and that no file is left, or no
+/// port.
 fn passes(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
-        || [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+        || [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL]
+            .iter()
+            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 impl Stream {

@@ -205,6 +205,9 @@ fn finish(ending: Ending, is_session: bool, client: &mut End, server: &End) {
         Ending::Client | Ending::Terminate => {
             if ending == Ending::Terminate {
                 client.say(&bytes::terminate(), 0);
+                // A server closes the connection of a client that takes its leave.
+                let greeted = model::greeted(&client.told);
+                server.order(Order::SendNoMoreBehind(client.told.len() - greeted.packet));
             }
             client.order(Order::SendNoMore);
             // A server that is not in a session closes when it has said what it has to say.

@@ -111,12 +111,14 @@ struct Building {
     /// It asks for something, and does not only say Sync.
     asks: bool,
     unsynced: Unsynced,
+    /// So many Executes of it are not answered.
+    executing: usize,
 }
 
 impl Building {
     fn at(begun_ns: u64) -> Self {
         let (request, copy) = (Growing::default(), CopyIn::default());
-        Self { begun_ns, request, whole_bytes: 0, copy, asks: false, unsynced: Unsynced::default() }
+        Self { begun_ns, request, whole_bytes: 0, copy, asks: false, unsynced: Unsynced::default(), executing: 0 }
     }
 }
 
@@ -253,6 +255,11 @@ impl Tracker {
     /// Requests that are complete and whose answer is not.
     pub fn awaited(&self) -> usize {
         self.awaiting.len()
+    }
+
+    /// The server may be at something: a request that is complete, or what came of one so far.
+    pub fn runs(&self) -> bool {
+        !self.awaiting.is_empty() || self.building.as_ref().is_some_and(|building| building.executing > 0)
     }
 
     /// The server is waiting for the data of a COPY.

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{
     task::{spawn_blocking, yield_now},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 mod bulk;
@@ -44,6 +44,8 @@ use crate::{
 const ROUNDS_PER_TURN: u32 = 16;
 /// Kept bytes are told to the tap in steps of this size: small sessions never touch its counter.
 const KEPT_STEP_BYTES: usize = 64 * 1024;
+/// So long the worker is waited for to end a session whose client has taken its leave.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 /// How long a worker may take to read a client's last words.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 /// How often a session looks whether the mirror is draining.
@@ -76,6 +78,18 @@ struct Relay<'a> {
     worker_deaf: bool,
     /// The client has sent what is no message.
     refused: Option<Refused>,
+    goodbye: Goodbye,
+}
+
+/// Whether the client has taken its leave.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Goodbye {
+    /// It has not.
+    Unsaid,
+    /// It has (Terminate), and asked for nothing that is not answered: the worker ends the session by itself.
+    Said,
+    /// It has gone, and the worker is waited for until then.
+    Awaited(Instant),
 }
 
 /// Relays until one side is gone.
@@ -109,6 +123,7 @@ pub async fn run(
         kept_bytes: 0,
         worker_deaf: false,
         refused: None,
+        goodbye: Goodbye::Unsaid,
     };
     let end = if mirrored { relay.forward().await } else { relay.copy().await };
     let lingers = matches!(end, End::Worker | End::WorkerUnable);
@@ -210,9 +225,7 @@ impl Relay<'_> {
                 self.held = true;
                 moved = true;
             } else if self.upstream.closed {
-                // The client sends no more, and may still read: the worker learns it and decides, as it
-                // would without a mirror. The session ends when the worker ends it.
-                self.worker.shutdown_write();
+                self.send_no_more();
             }
         }
         if self.held {
@@ -245,6 +258,18 @@ impl Relay<'_> {
             }
         }
         Ok(moved)
+    }
+
+    /// The client sends no more, and may still read: the worker learns it and decides, as it would without a mirror. The
+    /// session ends when the worker ends it. Whoever closes a connection first has its port taken for a minute, and all
+    /// clients have the mirror's between them here: after a goodbye the worker is let be the first.
+    fn send_no_more(&mut self) {
+        if self.goodbye == Goodbye::Said {
+            self.goodbye = Goodbye::Awaited(Instant::now() + GOODBYE_LIMIT);
+        } else {
+            self.goodbye = Goodbye::Unsaid;
+            self.worker.shutdown_write();
+        }
     }
 
     /// Whether the client's bytes may go on: always in the middle of an exchange; at the beginning of
@@ -314,6 +339,7 @@ impl Relay<'_> {
                     self.production.gate.note_ended(self.thread);
                     tap.push(Event::Ended(exchange));
                 }
+                Step::Terminated if self.tracker.in_flight() == 0 => self.goodbye = Goodbye::Said,
                 Step::Terminated => {}
             }
         }

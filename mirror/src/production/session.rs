@@ -152,10 +152,12 @@ pub async fn serve(production: Arc<Production>, stream: Stream, thread: usize) {
         Ok(worker) => worker,
         Err(error) => return unreachable_worker(&production, &mut client, &error).await,
     };
-    worker.keep_alive(production.keepalive());
+    worker.keep_alive(production.keepalive().of_the_worker());
     match wish {
         Wish::Cancel => {
             counters.cancels.fetch_add(1, Ordering::Relaxed);
+            // What it is to cancel may be held back: it must not come first.
+            Box::pin(production.gate.opened()).await;
             // The worker closes the connection when it has dealt with the request; so does this end.
             let passed_on = async {
                 worker.write_all(&packet).await?;
@@ -278,7 +280,9 @@ async fn unreachable_worker(production: &Production, client: &mut Connection, er
     let address = &production.worker.address;
     tracing::warn!(worker = %address, %error, "the worker can't be reached");
     let why = format!("understudy: the worker at {address} can't be reached: {error}");
-    refuse(client, "08006", &why).await;
+    // As of a server that is not up yet: libpq tries the next of several hosts after this alone, as it does where nobody
+    // listens (`cannot_connect_now`).
+    refuse(client, "57P03", &why).await;
 }
 
 /// A session stands in the list for as long as this lives, whatever ends its task.

@@ -56,6 +56,11 @@ fn a_plain_session_is_relayed_and_captured() {
 }
 
 #[test]
+fn a_worker_that_does_not_end_a_session_behind_a_goodbye_is_told_of_its_end() {
+    play(&session(vec![step(Said::Client(Request::Terminate))]));
+}
+
+#[test]
 fn a_client_is_not_told_of_its_malformed_message_in_the_middle_of_a_row() {
     play(&session(vec![
         step(Said::Client(Request::Query(0))),

@@ -3,12 +3,14 @@
 
 #![expect(clippy::expect_used, reason = "a test that can't have what it needs has failed")]
 
+use std::fs;
+
 use understudy_e2e::{
     application::{connect, connect_as},
     stage::Servers,
     tables::Rows,
 };
-use understudy_harness::{Cluster, Paused};
+use understudy_harness::{Cluster, Paused, wait_until};
 
 const TABLE: &str = "CREATE TABLE visits (client int, visit int, PRIMARY KEY (client, visit))";
 const CLIENTS: i32 = 4;
@@ -30,6 +32,44 @@ async fn visits(stage: std::net::SocketAddr, from: i32) {
     for client in clients {
         client.await.expect("a client");
     }
+}
+
+/// Ports that connections to this port of a server have left taken (TIME_WAIT), as the kernel has it. `/proc/net/tcp`:
+/// addresses and states in hexadecimal numbers.
+fn taken_by_connections_to(port: u16) -> usize {
+    let table = fs::read_to_string("/proc/net/tcp").expect("the kernel's connections");
+    let is_one = |line: &&str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let [_, _, remote, "06", ..] = words[..] else { return false };
+        remote.split_once(':').is_some_and(|(_, found)| u16::from_str_radix(found, 16) == Ok(port))
+    };
+    table.lines().filter(is_one).count()
+}
+
+/// All clients have the mirror's ports between them, where each had its own machine's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_come_and_go_leave_no_port_of_the_mirror_s_taken() {
+    let servers = Servers::start(1, TABLE).await;
+    let arms = servers.addresses();
+    let stage = servers.mirror("64Mi", &arms).await;
+    let ports = || [&stage.servers.worker].into_iter().chain(&stage.servers.arms).map(Cluster::port);
+    let taken = || ports().map(taken_by_connections_to).collect::<Vec<_>>();
+    let arm = stage.servers.arms.first().expect("an arm").connect().await;
+    let before = taken();
+    visits(stage.through, 0).await;
+    wait_until("all have left", || async { stage.metric("understudy_sessions").await == 0 }).await;
+    wait_until("on the arm, too", || async {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'";
+        arm.query_one(sql, &[]).await.is_ok_and(|row| row.get::<_, i64>(0) <= 2)
+    })
+    .await;
+    let after = taken();
+    println!("ports taken: {before:?}, then {after:?}");
+    // Now and then both ends close at once.
+    let few = usize::try_from(CLIENTS * VISITS / 20).expect("a few of them");
+    assert!(after.iter().zip(&before).all(|(after, before)| *after < before + few), "{before:?} {after:?}");
+    stage.expect_level("baseline", &VISITED).await;
+    stage.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -307,7 +307,7 @@ async fn what_is_malformed_ends_its_own_connection_by_its_cause_and_nobody_else_
     understudy_harness::wait_until("nobody listens where the worker was", refused).await;
     let mut client = Raw::connect(stage.through).await;
     client.send(&startup("postgres")).await;
-    expect_error("no worker", &client.rest().await, "08006");
+    expect_error("no worker", &client.rest().await, "57P03");
     counted.expect_grown(&stage.admin, "no worker", &[("connections", 1), ("worker_unreachable", 1)]).await;
     expect_served(&neighbour).await;
 
@@ -387,7 +387,7 @@ async fn a_worker_that_answers_a_request_for_tls_with_nonsense_can_not_be_reache
         let name = String::from_utf8_lossy(answer);
         let mut client = Raw::connect(stage.through).await;
         client.send(&startup("postgres")).await;
-        expect_error(&name, &client.rest().await, "08006");
+        expect_error(&name, &client.rest().await, "57P03");
         let grown = [("connections", 1), ("worker_unreachable", 1)];
         counted = counted.expect_grown(&stage.admin, &name, &grown).await;
     }

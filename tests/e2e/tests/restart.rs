@@ -144,16 +144,19 @@ async fn a_statement_that_does_not_end_is_cancelled_before_its_client_is_told_to
     let holder = stage.servers.worker.connect().await;
     holder.batch_execute("BEGIN; UPDATE counters SET n = 1 WHERE id = 0").await.expect("a lock");
     let (mut simple, mut extended) = (Wire::connect(stage.through).await, Wire::connect(stage.through).await);
+    let mut flushed = Wire::connect(stage.through).await;
     simple.send(&query("UPDATE counters SET n = n + 10 WHERE id = 0")).await;
     extended.send(&[execute("UPDATE counters SET n = n + 100 WHERE id = 0", &[]), sync()].concat()).await;
-    wait_until("both wait for the lock", || async {
+    // Its Sync has not come, and what it executes runs all the same.
+    flushed.send(&[execute("UPDATE counters SET n = n + 1000 WHERE id = 0", &[]), message(b'H', &[])].concat()).await;
+    wait_until("all of them wait for the lock", || async {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
-        worker.query_one(sql, &[]).await.is_ok_and(|row| row.get::<_, i64>(0) == 2)
+        worker.query_one(sql, &[]).await.is_ok_and(|row| row.get::<_, i64>(0) == 3)
     })
     .await;
     let began = Instant::now();
     stage.mirror.signal(Signal::TERM);
-    for session in [&mut simple, &mut extended] {
+    for session in [&mut simple, &mut extended, &mut flushed] {
         let words = session.last_words(&[]).await;
         let cancelled = words.windows(6).position(|code| code == b"C57014");
         let told = words.windows(6).position(|code| code == b"C57P01");

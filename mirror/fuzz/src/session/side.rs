@@ -25,6 +25,8 @@ pub enum Order {
     Vanish,
     /// To read, or not to.
     Read(bool),
+    /// To send no more when so many bytes have come.
+    SendNoMoreBehind(usize),
     /// To close when the other end has.
     Finish,
 }
@@ -53,15 +55,20 @@ pub async fn live(wire: Box<dyn Wire>, mut orders: mpsc::UnboundedReceiver<Order
     let mut queue: VecDeque<Option<Vec<u8>>> = VecDeque::new();
     let mut buffer = vec![0; 16 * 1024];
     let (mut reads, mut ended, mut finishes, mut deaf) = (true, false, closes_alone, false);
+    let mut parts_behind = None;
     loop {
         if ended && finishes && queue.is_empty() {
             return;
+        }
+        if parts_behind.take_if(|bytes| seen.borrow().received.len() >= *bytes).is_some() {
+            queue.push_back(None);
         }
         tokio::select! {
             biased;
             order = orders.recv() => match order {
                 Some(Order::Send(bytes)) => queue.push_back(Some(bytes)),
                 Some(Order::SendNoMore) => queue.push_back(None),
+                Some(Order::SendNoMoreBehind(bytes)) => parts_behind = Some(bytes),
                 Some(Order::Read(yes)) => reads = yes,
                 Some(Order::Finish) => (finishes, reads) = (true, true),
                 Some(Order::Vanish) | None => return,

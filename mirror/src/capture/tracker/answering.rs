@@ -29,6 +29,14 @@ impl Tracker {
             self.spare.said(piece.tag);
             if let Some(building) = self.building.as_mut().filter(|_| self.awaiting.is_empty()) {
                 building.unsynced.answered(piece.tag);
+                building.executing = match piece.tag {
+                    // It ignores what is behind.
+                    b::ERROR => 0,
+                    b::COMMAND_COMPLETE | b::EMPTY_QUERY | b::PORTAL_SUSPENDED => {
+                        building.executing.saturating_sub(usize::from(piece.last))
+                    }
+                    _ => building.executing,
+                };
             }
             match piece.tag {
                 b::DATA_ROW | b::COPY_DATA | b::FUNCTION_RESULT if self.keep != Keep::Boundaries => {

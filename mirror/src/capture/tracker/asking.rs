@@ -47,6 +47,7 @@ impl Tracker {
             } else if piece.last {
                 building.copy.sent(piece.tag);
                 building.unsynced.sent(piece.tag);
+                building.executing += usize::from(piece.tag == f::EXECUTE);
                 building.asks |= !matches!(piece.tag, f::SYNC | f::FLUSH);
                 building.whole_bytes = building.request.len();
                 match piece.tag {

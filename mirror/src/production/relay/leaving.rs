@@ -17,7 +17,7 @@ const CANCEL_LIMIT: Duration = Duration::from_millis(1500);
 impl Relay<'_> {
     /// Cancels what runs. Whether all that was asked is answered now, and the answers are with the client's network.
     pub(super) async fn settle(&mut self) -> Result<bool, End> {
-        if self.tracker.awaited() == 0 {
+        if !self.tracker.runs() {
             // What has come of a request without its end is given up with the connection.
             return Ok(true);
         }
@@ -28,7 +28,7 @@ impl Relay<'_> {
         let until = Instant::now() + CANCEL_LIMIT;
         // What can't be cancelled may end by itself.
         let _ = timeout(CANCEL_LIMIT, self.cancel()).await;
-        while self.tracker.awaited() > 0 || !self.client_has_all() {
+        while self.tracker.runs() || !self.client_has_all() {
             if self.turn()? {
                 self.give_way().await;
             } else if Instant::now() >= until {

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{DRAIN_LOOK, End, Relay};
+use super::{DRAIN_LOOK, End, Goodbye, Relay};
 
 /// Nothing failed while it was waited for.
 const FINE: (bool, bool) = (true, true);
@@ -18,6 +18,10 @@ impl Relay<'_> {
     pub(super) async fn wait(&mut self) -> Result<(), End> {
         let (client_interest, worker_interest) = self.interests();
         let gathers_until = self.gathers_until();
+        let until = gathers_until.or(match self.goodbye {
+            Goodbye::Awaited(until) => Some(until),
+            Goodbye::Unsaid | Goodbye::Said => None,
+        });
         let Self { production, client, worker, state, held, worker_deaf, upstream, downstream, .. } = self;
         let draining = production.draining.load(Ordering::SeqCst);
         // One look at both sides and one place for the task to be woken from, without a list that threads share:
@@ -41,14 +45,14 @@ impl Relay<'_> {
                 Poll::Ready((fine(&client), fine(&worker)))
             }
         });
-        let mut gathered = false;
-        let (client_fine, worker_fine) = if *held || draining || gathers_until.is_some() {
+        let mut is_time = false;
+        let (client_fine, worker_fine) = if *held || draining || until.is_some() {
             tokio::select! {
                 fine = ready => fine,
                 () = production.gate.opened(), if *held => FINE,
                 () = sleep(DRAIN_LOOK), if draining => FINE,
-                () = sleep_until(gathers_until.unwrap_or_else(Instant::now)), if gathers_until.is_some() => {
-                    gathered = true;
+                () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
+                    is_time = true;
                     FINE
                 }
             }
@@ -57,8 +61,10 @@ impl Relay<'_> {
         };
         // As with a write: what the worker has said before still goes to the client.
         *worker_deaf |= !worker_fine;
-        if gathered {
-            self.gather_no_more();
+        match gathers_until {
+            Some(_) if is_time => self.gather_no_more(),
+            None if is_time => self.send_no_more(),
+            _ => {}
         }
         if client_fine { Ok(()) } else { Err(End::Client) }
     }
