@@ -13,7 +13,10 @@ use axum::{
 };
 use understudy_crds::status::ShadowExperimentStatus;
 
+use self::few::Few;
 use crate::{metrics, mirror::Mirror};
+
+pub mod few;
 
 /// What the admin HTTP shows and does.
 pub trait Admin: Send + Sync + 'static {
@@ -63,7 +66,7 @@ pub async fn serve_tcp(
     let listener = tokio::net::TcpListener::bind(address).await?;
     let bound = listener.local_addr()?;
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(until).await {
+        if let Err(error) = axum::serve(Few::of(listener), router).with_graceful_shutdown(until).await {
             tracing::warn!(%error, "the admin HTTP ended");
         }
     });

@@ -10,6 +10,7 @@ use axum::{
     routing::get,
 };
 use understudy_crds::pods::HEALTH_PORT;
+use understudy_mirror::admin::few::Few;
 
 use super::{PodError, http::listen};
 
@@ -33,7 +34,7 @@ pub async fn serve(alive: Check, ready: Check, more: Router) -> Result<SocketAdd
         .route("/readyz", get(move || answer(Arc::clone(&ready))))
         .merge(more);
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
+        if let Err(error) = axum::serve(Few::of(listener), router).await {
             tracing::warn!(%error, "the health port ended");
         }
     });
