@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use understudy_crds::experiment::LocalTarget;
@@ -186,6 +187,20 @@ async fn a_worker_that_is_not_there_is_told_as_such() {
     let error = worker.connect().await.expect_err("no worker");
     assert_eq!(error.kind, ErrorKind::Unreachable);
     assert!(error.to_string().contains("connection refused"), "{error}");
+}
+
+#[tokio::test]
+async fn keys_that_each_server_makes_for_itself_are_found() {
+    let cluster = Cluster::start().await;
+    let session = worker(&cluster).connect().await.expect("a session");
+    let tables = "CREATE TABLE public.by_chance (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), other uuid DEFAULT gen_random_uuid());
+        CREATE TABLE public.by_sequence (id bigserial PRIMARY KEY, made timestamptz DEFAULT now(), UNIQUE (id, made));
+        CREATE TABLE public.by_identity (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, code text UNIQUE DEFAULT 'x');
+        CREATE FUNCTION public.own() RETURNS text LANGUAGE sql VOLATILE AS 'SELECT random()::text';
+        CREATE TABLE public.by_function (id text UNIQUE DEFAULT 'a-' || public.own())";
+    session.run(tables, Duration::from_secs(10)).await.expect("tables");
+    let facts = WorkerFacts::read(&session).await.expect("facts");
+    assert_eq!(facts.own_keys, ["public.by_chance.id", "public.by_function.id"]);
 }
 
 #[tokio::test]

@@ -299,6 +299,7 @@ fn notes(place: &Place, facts: &WorkerFacts, target: &LocalTarget) -> Vec<String
             facts.subscriptions.join(", ")
         ));
     }
+    notes.extend(preflight::own_keys_note(&facts.own_keys));
     notes
 }
 

@@ -13,6 +13,21 @@ use super::{
 };
 use crate::error::UserError;
 
+/// Columns of unique indexes whose default calls a volatile function, as `gen_random_uuid()`; a sequence's next number is the
+/// same on all of them.
+const OWN_KEYS: &str = "
+    SELECT format('%I.%I.%I', n.nspname, t.relname, a.attname)
+      FROM pg_attrdef d
+      JOIN pg_class t ON t.oid = d.adrelid
+      JOIN pg_namespace n ON n.oid = t.relnamespace
+      JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+     WHERE n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
+       AND EXISTS (SELECT FROM pg_index i WHERE i.indrelid = t.oid AND i.indisunique AND a.attnum = ANY (i.indkey))
+       AND EXISTS (SELECT FROM regexp_matches(d.adbin::text, ':funcid ([0-9]+)', 'g') AS called (number)
+                     JOIN pg_proc p ON p.oid = called.number[1]::oid
+                    WHERE p.provolatile = 'v' AND p.proname <> 'nextval')
+     ORDER BY 1";
+
 /// The worker, as far as a clone is concerned.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WorkerFacts {
@@ -38,6 +53,8 @@ pub struct WorkerFacts {
     pub unlogged_tables: Vec<String>,
     /// Enabled subscriptions, by name.
     pub subscriptions: Vec<String>,
+    /// Columns of the experiment's database that tell rows apart and that each server fills in as it likes.
+    pub own_keys: Vec<String>,
 }
 
 /// A tablespace outside the data directory.
@@ -87,6 +104,7 @@ impl WorkerFacts {
             )
             .await?,
             subscriptions: names(session, "SELECT subname::text FROM pg_stat_subscription ORDER BY 1").await?,
+            own_keys: names(session, OWN_KEYS).await?,
         })
     }
 

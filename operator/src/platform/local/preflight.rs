@@ -196,6 +196,20 @@ pub fn access_note(listen: &str, worker_host: &str) -> Option<String> {
     })
 }
 
+/// What keys that each server makes for itself mean for the verdict.
+pub fn own_keys_note(keys: &[String]) -> Option<String> {
+    const SHOWN: usize = 3;
+    let (shown, rest) = keys.split_at(keys.len().min(SHOWN));
+    let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+    (!keys.is_empty()).then(|| {
+        format!(
+            "each clone gives new rows other keys than the worker where these are left to their defaults, and can't be \
+             compared once they are used: {}{more}",
+            shown.join(", ")
+        )
+    })
+}
+
 /// Whether a list of synchronous standbys has a `*` as a name.
 fn takes_everybody(names: &str) -> bool {
     let mut quoted = false;
@@ -290,6 +304,16 @@ mod tests {
         ] {
             assert_eq!(listen_problem(listen, "127.0.0.1", 5432).is_some(), bad, "{listen}");
         }
+    }
+
+    #[test]
+    fn keys_that_each_server_makes_are_named_and_counted() {
+        let keys = |count: usize| (0..count).map(|n| format!("public.t{n}.id")).collect::<Vec<_>>();
+        assert_eq!(own_keys_note(&[]), None);
+        assert!(
+            own_keys_note(&keys(3)).is_some_and(|note| note.ends_with(": public.t0.id, public.t1.id, public.t2.id"))
+        );
+        assert!(own_keys_note(&keys(5)).is_some_and(|note| note.ends_with("public.t2.id and 2 more")));
     }
 
     #[test]
