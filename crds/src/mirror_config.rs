@@ -41,7 +41,8 @@ pub struct MirrorConfig {
 
 /// When a peer over TCP is given up that says nothing any more, on both sides of the mirror: a client whose machine has
 /// died keeps its session and its locks until then. Names and meanings are PostgreSQL's; set them as on the worker, which
-/// sees the mirror and not the client. What is unset is as the system has it.
+/// sees the mirror and not the client. What is unset is as the system has it, but that the worker is asked after 30 s: a
+/// client that would have noticed that the worker's machine has died waits for the mirror to.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TcpKeepalive {
@@ -51,7 +52,8 @@ pub struct TcpKeepalive {
     pub interval: Option<Span>,
     /// So many are missed before it is given up (`tcp_keepalives_count`).
     pub count: Option<i32>,
-    /// So long what was sent may be unacknowledged (`tcp_user_timeout`).
+    /// So long what was sent to a client may be unacknowledged (`tcp_user_timeout`). What is sent to the worker may be left
+    /// unread for any time.
     pub user_timeout: Option<Span>,
 }
 
