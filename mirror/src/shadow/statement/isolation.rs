@@ -1,5 +1,5 @@
 //! Whether a transaction sees one moment in all its statements (REPEATABLE READ, SERIALIZABLE) or each of them its own, as
-//! far as a statement says it ("Transaction Isolation"). Pure.
+//! far as a statement says it ("Transaction Isolation"). Pure; it must not know which transaction is open.
 
 use serde_json::Value;
 
