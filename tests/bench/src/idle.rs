@@ -2,11 +2,14 @@
 //!
 //! The worker and the arm are no PostgreSQL here: ten thousand backends of each would need more memory
 //! than the machine has. They take every login, and answer whatever they are asked with nothing found.
+//!
+//! So many sessions need more open files than a process may have on many machines. They are then measured in a
+//! [`crate::machine`] of its own, which sets its own limit.
 
-use std::{sync::Arc, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -16,7 +19,7 @@ use tokio::{
 use understudy_e2e::wire::query;
 use understudy_mirror::open_files;
 
-use crate::{floors::Check, target::Target};
+use crate::{floors::Check, machine, target::Target};
 
 /// Ends of sockets that a session has, in this process as in the mirror: client, worker and arm.
 const ENDS: u64 = 3;
@@ -24,7 +27,7 @@ const ENDS: u64 = 3;
 const OTHERS: u64 = 1000;
 
 /// What was measured.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Figures {
     /// Idle sessions that were asked for.
@@ -37,9 +40,36 @@ pub struct Figures {
     pub burst_session_bytes: f64,
 }
 
+/// Measures them here, or in a machine of its own where this one has no room and `here` does not say that it must.
+pub async fn measure(asked_for: usize, here: bool) -> Figures {
+    let files = needed(asked_for);
+    let limit = raised(files);
+    if limit >= files {
+        return measure_here(asked_for, asked_for).await;
+    }
+    println!("{asked_for} sessions need {files} open files, and no more than {limit} are allowed here");
+    if !here && machine::is_there() {
+        return measure_elsewhere(asked_for).await;
+    }
+    let fewer = usize::try_from(open_files::sessions(limit.saturating_sub(OTHERS), 1)).unwrap_or(asked_for);
+    measure_here(asked_for, fewer).await
+}
+
+async fn measure_elsewhere(asked_for: usize) -> Figures {
+    println!("they are measured in a machine of its own, with one processor");
+    let out = tempfile::NamedTempFile::new().expect("a file for the figures");
+    let path = out.path().to_str().expect("a path");
+    let printed = machine::run(&["--here", "--sessions", &asked_for.to_string(), "--out", path, "idle"]).await;
+    let text = fs::read_to_string(path).expect("the figures of a machine of its own");
+    let all: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("no figures: {printed}"));
+    let figures: Figures =
+        all.get("idle").and_then(|idle| Figures::deserialize(idle).ok()).expect("figures of idle sessions");
+    print(&figures);
+    figures
+}
+
 /// Opens the sessions and looks at the mirror's memory.
-pub async fn measure(asked_for: usize) -> Figures {
-    let sessions = allowed(asked_for);
+async fn measure_here(asked_for: usize, sessions: usize) -> Figures {
     let (worker, arm) = (servers().await, servers().await);
     let target = Target::mirror(worker, arm, None).await;
     let process = target.process.as_ref().expect("a mirror");
@@ -69,30 +99,32 @@ pub async fn measure(asked_for: usize) -> Figures {
     }
     target.settled().await;
     let burst_session_bytes = (process.peak_bytes() - before_bytes) / sessions as f64;
-    println!(
-        "\n  {:.1} kB for each, {:.1} kB when all ask at once; the arm is {}",
-        session_bytes / 1000.0,
-        burst_session_bytes / 1000.0,
-        target.arm_state().await
-    );
     drop(open);
-    Figures { asked_for, sessions, session_bytes, burst_session_bytes }
+    let figures = Figures { asked_for, sessions, session_bytes, burst_session_bytes };
+    print(&figures);
+    figures
 }
 
-/// Lets this process, and what it starts, have open files for so many sessions, or for as many as may be.
-fn allowed(sessions: usize) -> usize {
-    // A sixteenth is kept from the arm.
-    let files = (sessions as u64 * ENDS + OTHERS) * 17 / 16;
+fn print(figures: &Figures) {
+    let Figures { session_bytes, burst_session_bytes, .. } = figures;
+    let (each, burst) = (session_bytes / 1000.0, burst_session_bytes / 1000.0);
+    println!("\n  {each:.1} kB for each, {burst:.1} kB when all ask at once");
+}
+
+/// Files that so many sessions need, in this process as in the mirror: a sixteenth is kept from the arm.
+fn needed(sessions: usize) -> u64 {
+    (sessions as u64 * ENDS + OTHERS) * 17 / 16
+}
+
+/// Lets this process, and what it starts, have so many open files, or as many as may be. The limit then.
+fn raised(files: u64) -> u64 {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let wanted = Rlimit { current: Some(files), maximum: Some(maximum.unwrap_or(files).max(files)) };
     if setrlimit(Resource::Nofile, wanted).is_ok() {
-        return sessions;
+        return files;
     }
-    let files = maximum.unwrap_or(files);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("one's own limit");
-    let fewer = usize::try_from(open_files::sessions(files.saturating_sub(OTHERS), 1)).unwrap_or(sessions);
-    println!("only {fewer} idle sessions instead of {sessions}: no more than {files} open files are allowed here");
-    fewer
+    maximum.unwrap_or(files)
 }
 
 async fn log_in(port: u16) -> TcpStream {

@@ -1,6 +1,6 @@
 //! pgbench as the client: point reads with prepared statements, the load that shows a hop's cost best.
 
-use std::{fs, path::Path, process::Stdio};
+use std::{fs, process::Stdio};
 
 use tokio::process::Command;
 use understudy_harness::Cluster;
@@ -19,13 +19,16 @@ pub async fn flood(worker: &Cluster, port: u16, clients: u32, seconds: u64) -> D
     pgbench(worker, port, clients, seconds, &[]).await
 }
 
-/// Runs it at a rate; the 99th percentile of the latency, from when each transaction was due, µs.
-pub async fn paced(worker: &Cluster, port: u16, clients: u32, seconds: u64, rate: f64) -> f64 {
+/// Runs it at a rate for so many seconds behind a beginning, which does not count; the 99th percentile of the latency, from
+/// when each transaction was due, µs.
+pub async fn paced(worker: &Cluster, port: u16, clients: u32, beginning: u64, seconds: u64, rate: f64) -> f64 {
     let directory = tempfile::tempdir().expect("a directory for the latencies");
     let prefix = directory.path().join("latency");
     let (rate, prefix) = (format!("{rate:.0}"), prefix.to_string_lossy().into_owned());
-    pgbench(worker, port, clients, seconds, &["-R", &rate, "-l", "--log-prefix", &prefix]).await;
-    p99(directory.path())
+    pgbench(worker, port, clients, beginning + seconds, &["-R", &rate, "-l", "--log-prefix", &prefix]).await;
+    let logs = fs::read_dir(directory.path()).expect("the latencies").flatten();
+    let texts: Vec<_> = logs.map(|log| fs::read_to_string(log.path()).expect("a log of latencies")).collect();
+    p99_us(&texts, beginning)
 }
 
 /// So many transactions of one client.
@@ -58,14 +61,33 @@ async fn run(worker: &Cluster, port: u16, more: &[&str]) -> Done {
     Done { tps: number("tps = "), transactions: number("number of transactions actually processed: ") }
 }
 
-/// The third column of pgbench's log is the latency, µs.
-fn p99(directory: &Path) -> f64 {
-    let mut all: Vec<u64> = Vec::new();
-    for file in fs::read_dir(directory).expect("the latencies").flatten() {
-        let text = fs::read_to_string(file.path()).expect("a log of latencies");
-        all.extend(text.lines().filter_map(|line| line.split(' ').nth(2)?.parse::<u64>().ok()));
+/// The 99th percentile behind the first seconds. The third column of pgbench's log is the latency, µs, the fifth and the
+/// sixth are when the transaction ended, in seconds and µs.
+fn p99_us(logs: &[String], beginning: u64) -> f64 {
+    let ended_us = |fields: &[u64]| Some(fields.get(4)? * 1_000_000 + fields.get(5)?);
+    let line = |line: &str| -> Option<(u64, u64)> {
+        let fields: Vec<u64> = line.split(' ').map_while(|field| field.parse().ok()).collect();
+        Some((ended_us(&fields)?, *fields.get(2)?))
+    };
+    let all: Vec<(u64, u64)> = logs.iter().flat_map(|log| log.lines()).filter_map(line).collect();
+    let from_us = all.iter().map(|(ended_us, _)| ended_us).min().map_or(0, |first| first + beginning * 1_000_000);
+    let mut counted: Vec<u64> = all.into_iter().filter(|(ended, _)| *ended >= from_us).map(|(_, us)| us).collect();
+    counted.sort_unstable();
+    let place = (counted.len() * 99 / 100).min(counted.len().saturating_sub(1));
+    counted.get(place).map_or(0.0, |us| *us as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_in_the_beginning_does_not_count() {
+        // Client, number, latency, script, seconds, µs, lag.
+        let logs =
+            ["0 1 9000 0 100 500000 3\n0 2 200 0 101 499999 1\n".to_owned(), "1 1 300 0 101 500000 2\n".to_owned()];
+        let [all, behind] = [p99_us(&logs, 0), p99_us(&logs, 1)];
+        assert_eq!([all.to_bits(), behind.to_bits()], [9000_f64.to_bits(), 300_f64.to_bits()]);
+        assert_eq!(p99_us(&[], 1).to_bits(), 0_f64.to_bits());
     }
-    all.sort_unstable();
-    let place = (all.len() * 99 / 100).min(all.len().saturating_sub(1));
-    all.get(place).map_or(0.0, |us| *us as f64)
 }

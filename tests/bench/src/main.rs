@@ -12,6 +12,7 @@
 )]
 
 mod bulk;
+mod bystander;
 mod figures;
 mod floors;
 mod hop;
@@ -19,6 +20,7 @@ mod idle;
 mod instructions;
 mod isolation;
 mod load;
+mod machine;
 mod neighbour;
 mod place;
 mod process;
@@ -44,6 +46,9 @@ struct Arguments {
     /// Idle sessions
     #[arg(long, default_value_t = 10_000)]
     sessions: usize,
+    /// As many of them as this machine has room for, and not all of them in a machine of its own
+    #[arg(long)]
+    here: bool,
     /// Where the figures go
     #[arg(long, default_value = "target/bench/hop.json")]
     out: PathBuf,
@@ -84,36 +89,39 @@ struct Figures {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let Arguments { rounds, seconds, sessions, out, accept, parts } = Arguments::parse();
+    let Arguments { rounds, seconds, sessions, here, out, accept, parts } = Arguments::parse();
     let wanted = |part: Part| parts.is_empty() || parts.contains(&part);
     let mut figures = Figures { rounds, seconds, ..Figures::default() };
-    let mut place = Place::new().await;
-    if wanted(Part::Hop) {
-        figures.hop = hop::measure(&place, rounds, seconds).await;
-        figures.checks.extend(hop::checks(&figures.hop));
-    }
-    if wanted(Part::Bulk) {
-        figures.bulk = bulk::measure(&place, rounds).await;
-        figures.checks.extend(bulk::checks(&figures.bulk));
-    }
-    if wanted(Part::Isolation) {
-        let measured = isolation::measure(&mut place, rounds, seconds).await;
-        figures.checks.extend(isolation::checks(&measured));
-        figures.isolation = Some(measured);
+    // Idle sessions have servers of their own.
+    if parts.iter().any(|part| *part != Part::Idle) || parts.is_empty() {
+        let mut place = Place::new().await;
+        if wanted(Part::Hop) {
+            figures.hop = hop::measure(&place, rounds, seconds).await;
+            figures.checks.extend(hop::checks(&figures.hop));
+        }
+        if wanted(Part::Bulk) {
+            figures.bulk = bulk::measure(&place, rounds).await;
+            figures.checks.extend(bulk::checks(&figures.bulk));
+        }
+        if wanted(Part::Isolation) {
+            let measured = isolation::measure(&mut place, rounds, seconds).await;
+            figures.checks.extend(isolation::checks(&measured));
+            figures.isolation = Some(measured);
+        }
+        // Callgrind makes the mirror fifty times slower: not beside the others unless it is wanted.
+        if parts.contains(&Part::Instructions) {
+            let measured = instructions::measure(&place).await;
+            if accept {
+                instructions::accept(&measured);
+            }
+            figures.checks.extend(instructions::checks(&measured));
+            figures.instructions = Some(measured);
+        }
     }
     if wanted(Part::Idle) {
-        let measured = idle::measure(sessions).await;
+        let measured = idle::measure(sessions, here).await;
         figures.checks.extend(idle::checks(&measured));
         figures.idle = Some(measured);
-    }
-    // Callgrind makes the mirror fifty times slower: not beside the others unless it is wanted.
-    if parts.contains(&Part::Instructions) {
-        let measured = instructions::measure(&place).await;
-        if accept {
-            instructions::accept(&measured);
-        }
-        figures.checks.extend(instructions::checks(&measured));
-        figures.instructions = Some(measured);
     }
     floors::print(&figures.checks);
     if let Some(directory) = out.parent() {

@@ -38,7 +38,8 @@ impl Place {
     }
 }
 
-async fn server() -> Cluster {
+/// One of them.
+pub async fn server() -> Cluster {
     let cluster = Cluster::builder().setting("shared_buffers", "256MB").setting("max_connections", "200").start().await;
     pgbench::initialise(&cluster, SCALE).await;
     cluster

@@ -158,11 +158,6 @@ impl Target {
         let status = http::status(self.admin.as_ref()?).await.expect("the mirror's status");
         status.arms.into_iter().next()
     }
-
-    /// Where its arm stands.
-    pub async fn arm_state(&self) -> String {
-        self.arm().await.map_or_else(|| "none".to_owned(), |arm| format!("{:?}", arm.state))
-    }
 }
 
 fn haproxy(place: &Place, port: u16, worker: u16) -> Process {
