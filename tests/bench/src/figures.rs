@@ -11,7 +11,19 @@ pub fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
 /// The median of what two series make in each round: rounds are interleaved, so what disturbed one
 /// figure of a round has disturbed the other.
 pub fn median_ratio(of: &[f64], to: &[f64]) -> f64 {
-    median(of.iter().zip(to).filter(|(_, to)| **to > 0.0).map(|(of, to)| of / to))
+    median(ratios(of, to))
+}
+
+/// What each figure of one series makes of one of another in the same round.
+pub fn ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
+    of.iter().zip(to).filter(|(_, to)| **to > 0.0).map(|(of, to)| of / to).collect()
+}
+
+/// Whether chance would hardly have put the middle of these figures on this side of a limit: a sign test, which is wrong
+/// once in ten times on one side.
+pub fn is_clear(figures: &[f64], limit: f64) -> bool {
+    let (all, below) = (figures.len() as f64, figures.iter().filter(|figure| **figure <= limit).count() as f64);
+    (2.0 * below - all).abs() >= 1.645 * all.sqrt()
 }
 
 /// What the medians of two series make: for figures of which one in a few is many times the others, whatever is measured.
@@ -49,6 +61,17 @@ mod tests {
     fn one_figure_that_is_far_off_makes_no_ratio() {
         assert_eq!(ratio_of_medians(&[2.0, 90.0, 1.0], &[4.0, 4.0, 70.0]).to_bits(), 0.5_f64.to_bits());
         assert_eq!(ratio_of_medians(&[1.0], &[]).to_bits(), 0.0_f64.to_bits());
+    }
+
+    #[test]
+    fn a_figure_is_clear_when_most_rounds_are_on_its_side() {
+        let of =
+            |below: usize, all: usize| -> Vec<f64> { (0..all).map(|n| if n < below { 0.9 } else { 1.2 }).collect() };
+        let cases =
+            [(7, 9, true), (6, 9, false), (5, 9, false), (2, 9, true), (17, 27, false), (18, 27, true), (1, 1, false)];
+        for (below, all, clear) in cases {
+            assert_eq!(is_clear(&of(below, all), 1.1), clear, "{below} of {all}");
+        }
     }
 
     #[test]

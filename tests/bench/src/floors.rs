@@ -2,6 +2,11 @@
 
 use serde::Serialize;
 
+use crate::figures::is_clear;
+
+/// How many times as many rounds there are at most where chance could have put a figure on either side of its floor.
+pub const AT_MOST_AS_MANY: usize = 3;
+
 /// Which side of a limit is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -26,17 +31,31 @@ pub struct Check {
     pub floor: f64,
     /// What is aimed at, where there is more than the floor.
     pub aim: Option<f64>,
+    /// The same figure of each round, where there are rounds.
+    #[serde(skip)]
+    each: Vec<f64>,
 }
 
 impl Check {
     /// A figure that is to be at most its floor.
     pub fn at_most(what: impl Into<String>, figure: f64, floor: f64, aim: Option<f64>) -> Self {
-        Self { what: what.into(), figure, side: Side::AtMost, floor, aim }
+        Self { what: what.into(), figure, side: Side::AtMost, floor, aim, each: Vec::new() }
     }
 
     /// A figure that is to be at least its floor.
     pub fn at_least(what: impl Into<String>, figure: f64, floor: f64, aim: Option<f64>) -> Self {
-        Self { what: what.into(), figure, side: Side::AtLeast, floor, aim }
+        Self { what: what.into(), figure, side: Side::AtLeast, floor, aim, each: Vec::new() }
+    }
+
+    /// The same, with the figure of each round.
+    #[must_use]
+    pub fn of_rounds(self, each: Vec<f64>) -> Self {
+        Self { each, ..self }
+    }
+
+    /// Whether more rounds would hardly put it on the other side of its floor.
+    pub fn is_clear(&self) -> bool {
+        is_clear(&self.each, self.floor)
     }
 
     /// Whether the floor holds.

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::{
-    figures::{median, median_ratio, order},
-    floors::Check,
+    figures::{median, median_ratio, order, ratios},
+    floors::{AT_MOST_AS_MANY, Check},
     load,
     place::Place,
     target::{Kind, Target},
@@ -27,7 +27,7 @@ pub struct Row {
     pub cpu_us: Vec<f64>,
 }
 
-/// Measures all of them.
+/// Measures all of them, and goes on for a while where a figure is not clear.
 pub async fn measure(place: &Place, rounds: usize, seconds: u64) -> Vec<Row> {
     let mut rows: Vec<Row> = CLIENTS
         .iter()
@@ -36,10 +36,16 @@ pub async fn measure(place: &Place, rounds: usize, seconds: u64) -> Vec<Row> {
         .collect();
     // What comes first would pay for filling the caches.
     load::flood(&place.worker, place.worker.port(), 4, seconds).await;
-    for round in 1..=rounds {
-        println!("round {round} of {rounds}: {} targets, {seconds} s each", rows.len());
+    for round in 1..=rounds * AT_MOST_AS_MANY {
+        let is_wanted = |clients: &u32| round <= rounds || !checks_of(&rows, *clients).iter().all(Check::is_clear);
+        let wanted: Vec<u32> = CLIENTS.into_iter().filter(is_wanted).collect();
+        if wanted.is_empty() {
+            break;
+        }
+        let why = if round <= rounds { format!("of {rounds}") } else { "since a figure is not clear".to_owned() };
+        println!("round {round} {why}: {} targets, clients: {wanted:?}, {seconds} s each", Kind::ALL.len());
         for n in order(rows.len(), round) {
-            let Some(row) = rows.get_mut(n) else { continue };
+            let Some(row) = rows.get_mut(n).filter(|row| wanted.contains(&row.clients)) else { continue };
             let target = Target::start(row.target, place).await;
             let before_us = target.cpu_us();
             let done = load::flood(&place.worker, target.port, row.clients, seconds).await;
@@ -74,34 +80,31 @@ fn find(rows: &[Row], target: Kind, clients: u32) -> Option<&Row> {
 
 /// The floors and aims of a hop.
 pub fn checks(rows: &[Row]) -> Vec<Check> {
-    let mut checks = Vec::new();
-    for clients in CLIENTS {
-        let of = |kind| find(rows, kind, clients);
-        let (Some(haproxy), Some(pgbouncer)) = (of(Kind::HaProxy), of(Kind::PgBouncer)) else { continue };
-        let (Some(alone), Some(mirrored)) = (of(Kind::Understudy), of(Kind::UnderstudyWithArm)) else { continue };
-        let cpu = |of: &Row, to: &Row| median_ratio(&of.cpu_us, &to.cpu_us);
-        let tps = |of: &Row, to: &Row| median_ratio(&of.tps, &to.tps);
-        let peer = |to: &Row, share: f64, by: &Row| share * cpu(to, by);
-        // An aim that names PgBouncer is told in HAProxy's terms, of the same rounds.
-        let (cpu_aim, mirrored_aim) = (peer(pgbouncer, 1.0, haproxy), peer(pgbouncer, 1.9, haproxy));
-        let tps_aim = 1.06 * tps(pgbouncer, haproxy);
-        let (tps_floor, tps_with_arm_aim) = if clients == 1 { (0.65, 0.80) } else { (0.75, 0.90) };
-        checks.extend([
-            Check::at_most(format!("CPU, no arm ÷ HAProxy, c={clients}"), cpu(alone, haproxy), 1.15, Some(cpu_aim)),
-            Check::at_least(format!("tps, no arm ÷ HAProxy, c={clients}"), tps(alone, haproxy), 0.97, Some(tps_aim)),
-            Check::at_most(
-                format!("CPU, one arm ÷ HAProxy, c={clients}"),
-                cpu(mirrored, haproxy),
-                2.2,
-                Some(mirrored_aim),
-            ),
-            Check::at_least(
-                format!("tps, one arm ÷ HAProxy, c={clients}"),
-                tps(mirrored, haproxy),
-                tps_floor,
-                Some(tps_with_arm_aim),
-            ),
-        ]);
-    }
-    checks
+    CLIENTS.into_iter().flat_map(|clients| checks_of(rows, clients)).collect()
+}
+
+fn checks_of(rows: &[Row], clients: u32) -> Vec<Check> {
+    let of = |kind| find(rows, kind, clients);
+    let (Some(haproxy), Some(pgbouncer)) = (of(Kind::HaProxy), of(Kind::PgBouncer)) else { return Vec::new() };
+    let (Some(alone), Some(mirrored)) = (of(Kind::Understudy), of(Kind::UnderstudyWithArm)) else { return Vec::new() };
+    // An aim that names PgBouncer is told in HAProxy's terms, of the same rounds.
+    let cpu_aim = |share: f64| Some(share * median_ratio(&pgbouncer.cpu_us, &haproxy.cpu_us));
+    let tps_aim = 1.06 * median_ratio(&pgbouncer.tps, &haproxy.tps);
+    let (tps_floor, tps_with_arm_aim) = if clients == 1 { (0.65, 0.80) } else { (0.75, 0.90) };
+    let cpu = |what: &str, of: &Row, floor: f64, aim: Option<f64>| {
+        let each = ratios(&of.cpu_us, &haproxy.cpu_us);
+        let what = format!("CPU, {what} ÷ HAProxy, c={clients}");
+        Check::at_most(what, median(each.iter().copied()), floor, aim).of_rounds(each)
+    };
+    let tps = |what: &str, of: &Row, floor: f64, aim: f64| {
+        let each = ratios(&of.tps, &haproxy.tps);
+        let what = format!("tps, {what} ÷ HAProxy, c={clients}");
+        Check::at_least(what, median(each.iter().copied()), floor, Some(aim)).of_rounds(each)
+    };
+    vec![
+        cpu("no arm", alone, 1.15, cpu_aim(1.0)),
+        tps("no arm", alone, 0.97, tps_aim),
+        cpu("one arm", mirrored, 2.2, cpu_aim(1.9)),
+        tps("one arm", mirrored, tps_floor, tps_with_arm_aim),
+    ]
 }

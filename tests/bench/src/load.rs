@@ -5,6 +5,10 @@ use std::{fs, process::Stdio};
 use tokio::process::Command;
 use understudy_harness::Cluster;
 
+/// Clients have machines of their own: one that waits for a processor here finds every answer late. Of the same windows
+/// the 99th percentiles differed by 29 % without this, and by 20 % with it. Only root may do so.
+const BEFORE_ALL: i32 = -15;
+
 /// What a load did.
 #[derive(Debug, Clone, Copy)]
 pub struct Done {
@@ -16,7 +20,7 @@ pub struct Done {
 
 /// Runs it as fast as it goes.
 pub async fn flood(worker: &Cluster, port: u16, clients: u32, seconds: u64) -> Done {
-    pgbench(worker, port, clients, seconds, &[]).await
+    run(worker, port, 0, &["-c", &clients.to_string(), "-T", &seconds.to_string()]).await
 }
 
 /// Runs it at a rate for so many seconds behind a beginning, which does not count; the 99th percentile of the latency, from
@@ -25,7 +29,9 @@ pub async fn paced(worker: &Cluster, port: u16, clients: u32, beginning: u64, se
     let directory = tempfile::tempdir().expect("a directory for the latencies");
     let prefix = directory.path().join("latency");
     let (rate, prefix) = (format!("{rate:.0}"), prefix.to_string_lossy().into_owned());
-    pgbench(worker, port, clients, beginning + seconds, &["-R", &rate, "-l", "--log-prefix", &prefix]).await;
+    let (clients, seconds) = (clients.to_string(), (beginning + seconds).to_string());
+    let more = ["-c", &clients, "-T", &seconds, "-R", &rate, "-l", "--log-prefix", &prefix];
+    run(worker, port, BEFORE_ALL, &more).await;
     let logs = fs::read_dir(directory.path()).expect("the latencies").flatten();
     let texts: Vec<_> = logs.map(|log| fs::read_to_string(log.path()).expect("a log of latencies")).collect();
     p99_us(&texts, beginning)
@@ -33,17 +39,14 @@ pub async fn paced(worker: &Cluster, port: u16, clients: u32, beginning: u64, se
 
 /// So many transactions of one client.
 pub async fn exactly(worker: &Cluster, port: u16, transactions: u32) -> Done {
-    run(worker, port, &["-c", "1", "-t", &transactions.to_string()]).await
+    run(worker, port, 0, &["-c", "1", "-t", &transactions.to_string()]).await
 }
 
-async fn pgbench(worker: &Cluster, port: u16, clients: u32, seconds: u64, more: &[&str]) -> Done {
-    let (clients, seconds) = (clients.to_string(), seconds.to_string());
-    run(worker, port, &[&["-c", &clients, "-T", &seconds][..], more].concat()).await
-}
-
-async fn run(worker: &Cluster, port: u16, more: &[&str]) -> Done {
-    let port = port.to_string();
-    let done = Command::new(worker.server().spec().binaries.program("pgbench"))
+async fn run(worker: &Cluster, port: u16, niceness: i32, more: &[&str]) -> Done {
+    let (port, niceness) = (port.to_string(), niceness.to_string());
+    let done = Command::new("nice")
+        .args(["-n", &niceness])
+        .arg(worker.server().spec().binaries.program("pgbench"))
         .args(["-n", "-S", "-M", "prepared"])
         .args(["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "postgres"])
         .args(more)
