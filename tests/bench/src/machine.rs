@@ -56,11 +56,14 @@ pub async fn run(arguments: &[&str]) -> String {
     fs::read_to_string(&printed).expect("a machine of its own did not start")
 }
 
-/// Turns the machine off behind the program: without its process 1 it would stand still.
+/// Turns the machine off behind the program, or when its time is up though nobody waits for it any more: without its
+/// process 1 it would stand still.
 fn script(program: &Path, arguments: &[&str], printed: &Path) -> String {
     let quoted: Vec<String> = arguments.iter().map(|argument| quoted(argument)).collect();
     format!(
-        "mount -t proc proc /proc\nip link set lo up\n{} {} >{} 2>&1\necho o >/proc/sysrq-trigger\nsleep 60\n",
+        "mount -t proc proc /proc\nip link set lo up\n(sleep {}; echo o >/proc/sysrq-trigger) &\n\
+         {} {} >{} 2>&1\necho o >/proc/sysrq-trigger\nsleep 60\n",
+        LIMIT.as_secs(),
         quoted_path(program),
         quoted.join(" "),
         quoted_path(printed)
