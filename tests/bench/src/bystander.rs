@@ -1,5 +1,6 @@
 //! A server that nobody plays to, which dies as an arm's does: what the death of a server costs its neighbours on the
-//! same machine, whoever its clients are. Its sessions have read as much as an arm's, and ask nothing any more.
+//! same machine, whoever its clients are. Its sessions have read as much as an arm's before anything is measured, and must
+//! ask for nothing while it is.
 
 use std::time::Duration;
 

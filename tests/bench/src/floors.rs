@@ -1,4 +1,5 @@
-//! What has to hold, and what is aimed at. Decides nothing but whether a figure is on the right side.
+//! What has to hold, and what is aimed at. Decides nothing but whether a figure is on the right side, and
+//! whether more rounds could put it on the other.
 
 use serde::Serialize;
 
