@@ -3,7 +3,7 @@
 use std::{
     fmt,
     future::poll_fn,
-    io::{self, Read as _},
+    io,
     net::Shutdown,
     os::fd::{AsFd, BorrowedFd},
     path::PathBuf,
@@ -13,7 +13,10 @@ use std::{
 };
 
 use nix::{libc, setsockopt_impl, sockopt_impl, sys::socket::setsockopt};
-use rustix::io::Errno;
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, SendFlags, recv, send},
+};
 use socket2::SockRef;
 use tokio::{
     io::Interest,
@@ -189,8 +192,8 @@ impl Stream {
     /// asynchronous reads do the same.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut partly = None;
-        let mut read = |socket: SockRef<'_>| {
-            let read = (&*socket).read(buffer)?;
+        let mut read = |socket: BorrowedFd<'_>| {
+            let (_, read) = recv(socket, &mut *buffer, RecvFlags::empty())?;
             if 0 < read && read < buffer.len() {
                 partly = Some(read);
                 return Err(io::ErrorKind::WouldBlock.into());
@@ -198,17 +201,18 @@ impl Stream {
             Ok(read)
         };
         let result = match self {
-            Self::Tcp(stream) => stream.try_io(Interest::READABLE, || read(SockRef::from(stream))),
-            Self::Unix(stream) => stream.try_io(Interest::READABLE, || read(SockRef::from(stream))),
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, || read(stream.as_fd())),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, || read(stream.as_fd())),
         };
         partly.map_or(result, Ok)
     }
 
     /// Writes what fits.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let write = |socket: BorrowedFd<'_>| Ok(send(socket, bytes, SendFlags::NOSIGNAL)?);
         match self {
-            Self::Tcp(stream) => stream.try_write(bytes),
-            Self::Unix(stream) => stream.try_write(bytes),
+            Self::Tcp(stream) => stream.try_io(Interest::WRITABLE, || write(stream.as_fd())),
+            Self::Unix(stream) => stream.try_io(Interest::WRITABLE, || write(stream.as_fd())),
         }
     }
 

@@ -230,6 +230,11 @@ impl Tracker {
         self.logged_in && rests && self.awaiting.is_empty() && self.client.at_boundary()
     }
 
+    /// The server may have something to say that it was asked for, or that is one ReadyForQuery too many.
+    pub fn owes_answer(&self) -> bool {
+        !self.is_idle() || self.spare.is_due()
+    }
+
     /// The server has not said anything yet that is a message.
     pub fn server_is_new(&self) -> bool {
         !self.server_has_spoken

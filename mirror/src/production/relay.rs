@@ -125,6 +125,7 @@ pub async fn run(
         refused: None,
         goodbye: Goodbye::Unsaid,
     };
+    relay.hear_of_draining().await;
     let end = if mirrored { relay.forward().await } else { relay.copy().await };
     let lingers = matches!(end, End::Worker | End::WorkerUnable);
     relay.part(end).await;
@@ -156,8 +157,11 @@ impl Relay<'_> {
                     rounds = rounds.wrapping_add(1);
                     if rounds.is_multiple_of(ROUNDS_PER_TURN) {
                         self.give_way().await;
+                        continue;
                     }
-                    continue;
+                    if !self.is_dry() {
+                        continue;
+                    }
                 }
                 Ok(false) => {}
                 Err(end) => return end,
@@ -169,6 +173,11 @@ impl Relay<'_> {
                 return end;
             }
         }
+    }
+
+    /// Another round would find nothing: all that was there has been read, and written.
+    fn is_dry(&self) -> bool {
+        self.upstream.is_dry() && self.downstream.is_dry()
     }
 
     /// The thread's other sessions have their turn. While one direction is busy nothing waits, so that this is when
@@ -302,7 +311,8 @@ impl Relay<'_> {
     }
 
     fn look_at_worker(&mut self) -> Result<(), End> {
-        let now_ns = self.production.tap.begin(self.thread);
+        // Nobody is told when anything ended that is not captured.
+        let now_ns = if self.captured { self.production.tap.begin(self.thread) } else { 0 };
         let looked = self.tracker.server(self.downstream.pending(), now_ns, &mut self.steps);
         self.after_look();
         looked.map_err(|Malformed { error, before_bytes }| {
@@ -344,8 +354,14 @@ impl Relay<'_> {
             }
         }
         let in_flight = u32::try_from(self.tracker.in_flight()).unwrap_or(u32::MAX);
-        self.state.in_block.store(self.tracker.status().in_block(), Ordering::SeqCst);
-        self.state.in_flight.store(in_flight, Ordering::SeqCst);
+        let in_block = self.tracker.status().in_block();
+        // Nobody else writes them, and to write what is there costs as much as to write anything.
+        if self.state.in_block.load(Ordering::Relaxed) != in_block {
+            self.state.in_block.store(in_block, Ordering::SeqCst);
+        }
+        if self.state.in_flight.load(Ordering::Relaxed) != in_flight {
+            self.state.in_flight.store(in_flight, Ordering::SeqCst);
+        }
         tap.end(self.thread);
         if self.captured && !tap.is_capturing() {
             self.captured = false;

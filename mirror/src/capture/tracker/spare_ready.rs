@@ -14,6 +14,11 @@ pub(super) struct SpareReady {
 }
 
 impl SpareReady {
+    /// One may come.
+    pub(super) fn is_due(&self) -> bool {
+        self.may_come
+    }
+
     /// The server sends such a message.
     pub(super) fn said(&mut self, tag: u8) {
         self.answered |= tag != tag::READY_FOR_QUERY && !backend::is_asynchronous(tag);

@@ -60,6 +60,11 @@ impl Direction {
         self.closed = true;
     }
 
+    /// There is nothing to write, and nothing to read until the side that is read from is ready. Its end is something.
+    pub(super) fn is_dry(&self) -> bool {
+        self.dry && self.is_empty() && !self.closed
+    }
+
     /// The side that is read from is ready, or may be.
     pub(super) fn refresh(&mut self) {
         self.dry = false;

@@ -14,6 +14,16 @@ use super::{DRAIN_LOOK, End, Goodbye, Relay};
 const FINE: (bool, bool) = (true, true);
 
 impl Relay<'_> {
+    /// From now on the task is woken when the mirror drains, whatever it waits for then: it has one waker for as long as
+    /// it lives.
+    pub(super) async fn hear_of_draining(&self) {
+        poll_fn(|context| {
+            self.state.drained.register(context.waker());
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     /// Waits until something can move. What fails while it waits is what was written before and is encrypted.
     pub(super) async fn wait(&mut self) -> Result<(), End> {
         let (client_interest, worker_interest) = self.interests();
@@ -22,14 +32,33 @@ impl Relay<'_> {
             Goodbye::Awaited(until) => Some(until),
             Goodbye::Unsaid | Goodbye::Said => None,
         });
-        let Self { production, client, worker, state, held, worker_deaf, upstream, downstream, .. } = self;
+        let answers = self.tracker.owes_answer();
+        let Self { production, client, worker, held, worker_deaf, upstream, downstream, .. } = self;
         let draining = production.draining.load(Ordering::SeqCst);
         // One look at both sides and one place for the task to be woken from, without a list that threads share:
         // this is on the way of every message.
+        let mut woken = false;
         let ready = poll_fn(|context| {
-            state.drained.register(context.waker());
             if !draining && production.draining.load(Ordering::SeqCst) {
                 return Poll::Ready(FINE);
+            }
+            if std::mem::replace(&mut woken, true) {
+                // Both sides wake the task since the first look. That which is expected to is looked at alone, where the
+                // order of what both may have said does not matter; the other has its look before the next wait.
+                if answers
+                    && let Some(interest) = worker_interest
+                    && let Poll::Ready(fine) = worker.poll_ready(context, interest)
+                {
+                    downstream.refresh();
+                    return Poll::Ready((true, fine.is_ok()));
+                }
+                if !answers
+                    && let Some(interest) = client_interest
+                    && let Poll::Ready(fine) = client.poll_ready(context, interest)
+                {
+                    upstream.refresh();
+                    return Poll::Ready((fine.is_ok(), true));
+                }
             }
             let client = client_interest.map_or(Poll::Pending, |interest| client.poll_ready(context, interest));
             let worker = worker_interest.map_or(Poll::Pending, |interest| worker.poll_ready(context, interest));
