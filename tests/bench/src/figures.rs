@@ -26,6 +26,18 @@ pub fn is_clear(figures: &[f64], limit: f64) -> bool {
     (2.0 * below - all).abs() >= 1.645 * all.sqrt()
 }
 
+/// The geometric mean. 0 of none.
+pub fn geometric_mean(figures: &[f64]) -> f64 {
+    let logarithms: f64 = figures.iter().map(|figure| figure.ln()).sum();
+    if figures.is_empty() { 0.0 } else { (logarithms / figures.len() as f64).exp() }
+}
+
+/// What the geometric means of two series make.
+pub fn ratio_of_means(of: &[f64], to: &[f64]) -> f64 {
+    let to = geometric_mean(to);
+    if to > 0.0 { geometric_mean(of) / to } else { 0.0 }
+}
+
 /// What the medians of two series make: for figures of which one in a few is many times the others, whatever is measured.
 /// Of their ratios twice as many would be.
 pub fn ratio_of_medians(of: &[f64], to: &[f64]) -> f64 {
@@ -61,6 +73,14 @@ mod tests {
     fn one_figure_that_is_far_off_makes_no_ratio() {
         assert_eq!(ratio_of_medians(&[2.0, 90.0, 1.0], &[4.0, 4.0, 70.0]).to_bits(), 0.5_f64.to_bits());
         assert_eq!(ratio_of_medians(&[1.0], &[]).to_bits(), 0.0_f64.to_bits());
+    }
+
+    #[test]
+    fn a_geometric_mean_tells_of_each_figure() {
+        assert!((geometric_mean(&[1.0, 100.0]) - 10.0).abs() < 1e-9);
+        assert_eq!(geometric_mean(&[]).to_bits(), 0.0_f64.to_bits());
+        assert!((ratio_of_means(&[2.0, 8.0], &[1.0, 4.0, 2.0]) - 2.0).abs() < 1e-9);
+        assert_eq!(ratio_of_means(&[1.0], &[]).to_bits(), 0.0_f64.to_bits());
     }
 
     #[test]

@@ -13,7 +13,13 @@ use understudy_crds::{
 use understudy_e2e::{small_disk::SmallDisk, throttle::Throttle};
 use understudy_harness::{Cluster, Paused};
 
-use crate::{bystander::Bystander, load, neighbour::Neighbour, place::Place, target::Target};
+use crate::{
+    bystander::Bystander,
+    load::{self, Tail},
+    neighbour::Neighbour,
+    place::Place,
+    target::Target,
+};
 
 /// Clients of the load that is measured.
 pub const CLIENTS: u32 = 16;
@@ -45,7 +51,7 @@ pub enum Situation {
     FullDisk,
     /// It hangs, and the log that should keep everything for it has no room.
     FullLog,
-    /// A neighbour reads large results straight from the worker.
+    /// A neighbour reads large results straight from the worker, and another one straight from the arm.
     FloodPast,
     /// A neighbour reads them through the mirror, and the arm has to read them too.
     Flood,
@@ -90,7 +96,8 @@ impl Situation {
         }
     }
 
-    fn dies(self) -> bool {
+    /// A server dies in the middle of the load, once.
+    pub fn dies(self) -> bool {
         matches!(self, Self::Dead | Self::DeathPast)
     }
 
@@ -159,8 +166,8 @@ impl<'a> Ward<'a> {
         Situation::ALL.into_iter().filter(can_be)
     }
 
-    /// The 99th percentile of production's latency at the rate, µs.
-    pub async fn p99_us(&mut self, situation: Situation) -> f64 {
+    /// The 99th percentile of production's latency at the rate.
+    pub async fn p99(&mut self, situation: Situation) -> Tail {
         // A percentile needs more of it than a mean. A death costs 30 to 50 ms, once: of six seconds that is a hundredth, and
         // chance would decide whether the percentile is one of before or of behind it; of three it is more.
         let (rate, seconds) = (self.rate, if situation.dies() { self.seconds } else { self.seconds * 2 });
@@ -179,12 +186,12 @@ impl<'a> Ward<'a> {
     }
 
     /// A load, and what happens in its middle.
-    async fn during(
+    async fn during<T>(
         &mut self,
         situation: Situation,
         middle: Duration,
-        load: impl AsyncFnOnce(&Cluster, u16) -> f64,
-    ) -> f64 {
+        load: impl AsyncFnOnce(&Cluster, u16) -> T,
+    ) -> T {
         // As many as the load has on an arm, each of which has read what an arm's has by the time when it dies.
         let bystanders = if situation == Situation::DeathPast {
             let accounts = self.rate / f64::from(CLIENTS) * middle.saturating_sub(SHIFT).as_secs_f64();
@@ -218,7 +225,10 @@ impl<'a> Ward<'a> {
         // It writes a little, so that a full disk has something to refuse.
         let mut neighbours = vec![Neighbour::writing(target.port).await];
         match situation {
-            Situation::FloodPast => neighbours.push(Neighbour::reading(worker.port()).await),
+            Situation::FloodPast => {
+                neighbours.push(Neighbour::reading(worker.port()).await);
+                neighbours.push(Neighbour::reading(arm.port()).await);
+            }
             Situation::Flood => neighbours.push(Neighbour::reading(target.port).await),
             _ => {}
         }
