@@ -109,7 +109,7 @@ fn heading(status: &ShadowExperimentStatus, moment: Moment) -> (&'static str, St
         Phase::WarmingUp => ("warming up", format!("{time} · caches fill, nothing is measured yet")),
         Phase::Observing => {
             let expected = match verdict_in {
-                Some(left) if left.is_zero() => " · verdict expected at any moment".to_owned(),
+                Some(left) if left.as_secs() == 0 => " · verdict expected at any moment".to_owned(),
                 Some(left) => format!(" · verdict expected in about {}", number::whole(left)),
                 None => String::new(),
             };
@@ -181,6 +181,17 @@ mod tests {
             compact(&troubled(), &criteria(), Moment { verdict_in: None, ..MOMENT }),
         ];
         insta::assert_snapshot!(text(&lines));
+    }
+
+    #[test]
+    fn no_verdict_is_expected_in_no_time() {
+        for (left_ms, expected) in
+            [(0, "at any moment"), (999, "at any moment"), (1_000, "in about 1 s"), (61_000, "in about 61 s")]
+        {
+            let moment = Moment { verdict_in: Some(Duration::from_millis(left_ms)), ..MOMENT };
+            let line = compact(&observing(), &criteria(), moment).text();
+            assert!(line.contains(&format!("verdict expected {expected} ·")), "{left_ms}: {line}");
+        }
     }
 
     #[test]
