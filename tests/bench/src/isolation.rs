@@ -12,12 +12,12 @@
 //! nobody plays to: what differs is what the mirror makes of it. It happens once, so that the percentile is that of the
 //! whole window, which is short.
 //!
-//! A flood of large results is production's own. The worker makes them and clients take them whatever the arms do; an
-//! arm's server makes them again, on production's processors here and on its own in the field. So it is held against the
-//! same flood past the mirror, straight from the worker and straight from the arm, with the same load and a healthy arm:
-//! on both sides the servers have as much to do, and what differs is what the relay, the capture and the arm's thread
-//! get of it. Held against no arm, the replay of the load itself would be measured, which [`crate::hop`] judges; held
-//! against an arm that hangs, an arm that is felt would make the other side slower and the figure better.
+//! A flood of large results is production's own. The worker makes them and clients take them whatever the arms do;
+//! what an arm can add is that it makes them again, and that the mirror reads that. So it is held against the same
+//! flood past the mirror, straight from the worker, with the same load and a healthy arm: on both sides the worker
+//! has as much to do, and what differs is what the relay and the arm get of it. Held against no arm, the replay
+//! of the load itself would be measured, which [`crate::hop`] judges; held against an arm that hangs, an arm that
+//! is felt would make the other side slower and the figure better.
 
 use serde::Serialize;
 

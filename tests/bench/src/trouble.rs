@@ -51,7 +51,7 @@ pub enum Situation {
     FullDisk,
     /// It hangs, and the log that should keep everything for it has no room.
     FullLog,
-    /// A neighbour reads large results straight from the worker, and another one straight from the arm.
+    /// A neighbour reads large results straight from the worker.
     FloodPast,
     /// A neighbour reads them through the mirror, and the arm has to read them too.
     Flood,
@@ -225,10 +225,7 @@ impl<'a> Ward<'a> {
         // It writes a little, so that a full disk has something to refuse.
         let mut neighbours = vec![Neighbour::writing(target.port).await];
         match situation {
-            Situation::FloodPast => {
-                neighbours.push(Neighbour::reading(worker.port()).await);
-                neighbours.push(Neighbour::reading(arm.port()).await);
-            }
+            Situation::FloodPast => neighbours.push(Neighbour::reading(worker.port()).await),
             Situation::Flood => neighbours.push(Neighbour::reading(target.port).await),
             _ => {}
         }
