@@ -321,4 +321,28 @@ fn a_session_that_has_prepared_with_a_flush_rests_and_its_exchange_begins_when_i
     assert!(!tracker.is_idle());
 }
 
+/// Where the server may still answer it is read first: what it says tells what the client's next message means.
+#[test]
+fn an_answer_is_owed_that_no_complete_request_asks_for() {
+    let mut tracker = Tracker::new(SessionId(1), Keep::Requests);
+    let mut steps = Vec::new();
+    assert!(tracker.owes_answer(), "the login's");
+    tracker.server(&ready(b'I'), 0, &mut steps).unwrap();
+    assert!(!tracker.owes_answer());
+    let flushed = [message(b'P', b"\0select 1/0\0\0\0"), message(b'B', &[0; 8]), message(b'E', &[0; 5])].concat();
+    tracker.client(&[flushed, message(b'H', b"")].concat(), 10, &mut steps).unwrap();
+    assert_eq!((tracker.owes_answer(), tracker.awaited()), (true, 0), "that to a Flush");
+    tracker.client(&message(b'S', b""), 20, &mut steps).unwrap();
+    tracker.server(&[message(b'E', b"C22012\0\0"), ready(b'I')].concat(), 30, &mut steps).unwrap();
+    assert!(!tracker.owes_answer());
+    let copy = [message(b'P', b"\0copy t from stdin\0\0\0"), message(b'B', &[0; 8]), message(b'E', &[0; 5])].concat();
+    tracker.client(&[copy, message(b'S', b"")].concat(), 40, &mut steps).unwrap();
+    tracker.server(&message(b'G', &[0, 0, 0]), 50, &mut steps).unwrap();
+    tracker.client(&[message(b'd', b"1\n"), message(b'c', b""), message(b'S', b"")].concat(), 60, &mut steps).unwrap();
+    tracker.server(&[message(b'E', b"CP0001\0\0"), ready(b'I')].concat(), 70, &mut steps).unwrap();
+    assert_eq!((tracker.owes_answer(), tracker.is_idle()), (true, true), "one ReadyForQuery too many");
+    tracker.server(&ready(b'I'), 80, &mut steps).unwrap();
+    assert!(!tracker.owes_answer());
+}
+
 mod copying;
