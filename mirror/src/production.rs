@@ -12,6 +12,7 @@ pub mod per_thread;
 pub mod relay;
 pub mod renewed;
 pub mod run_queue;
+pub mod seats;
 pub mod session;
 pub mod sessions;
 pub mod tap;

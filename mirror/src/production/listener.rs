@@ -1,5 +1,5 @@
 //! Accepts clients: one thread per core, each with its own reactor and its own listening socket on the
-//! shared port, so that a session lives on one core.
+//! shared port. A session lives on one core; which, is decided in `seats.rs`.
 
 use std::{
     io,
@@ -10,11 +10,14 @@ use std::{
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{net::TcpListener, sync::watch};
-use tokio_util::task::TaskTracker;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+};
 
 use super::{
     run_queue::RunQueue,
+    seats::{Given, Seats},
     session::{self, Production},
 };
 use crate::stream::Stream;
@@ -88,8 +91,11 @@ pub fn start(
     drain: Duration,
 ) -> Result<Vec<thread::JoinHandle<()>>, ListenError> {
     let mut threads = Vec::new();
-    for (index, socket) in listener.sockets.into_iter().enumerate() {
-        let (production, run_queue, mut stop) = (Arc::clone(production), Arc::clone(run_queue), stop.clone());
+    let (seats, given) = Seats::new(listener.sockets.len());
+    let seats = Arc::new(seats);
+    for (index, (socket, given)) in listener.sockets.into_iter().zip(given).enumerate() {
+        let (run_queue, mut stop) = (Arc::clone(run_queue), stop.clone());
+        let takes = Takes { production: Arc::clone(production), seats: Arc::clone(&seats), thread: index };
         let body = move || {
             run_queue.join(index);
             let building =
@@ -101,14 +107,18 @@ pub fn start(
             // The thread for what would hold up all sessions is there from the beginning: to find that there is room for
             // none would end the session that asks for it.
             drop(runtime.spawn_blocking(|| ()));
-            let sessions = TaskTracker::new();
-            let accepted = sessions.clone();
+            let sessions = takes.seats.of(index).cloned().unwrap_or_default();
             // A task of its own: what the runtime itself waits for is polled whenever one of the sessions is.
             let accepting = runtime.spawn(async move {
+                let mut given = given;
                 tokio::select! {
-                    () = accept(socket, &production, &accepted, index) => {}
+                    () = takes.accept(socket) => {}
+                    () = takes.receive(&mut given) => {}
                     _ = stop.wait_for(|stop| *stop) => {}
                 }
+                // Who is on the way here was accepted: nobody is left waiting for an answer.
+                given.close();
+                takes.receive(&mut given).await;
             });
             if let Err(error) = runtime.block_on(accepting) {
                 tracing::error!(%error, "a production thread takes no more clients");
@@ -125,24 +135,55 @@ pub fn start(
     Ok(threads)
 }
 
-async fn accept(socket: std::net::TcpListener, production: &Arc<Production>, sessions: &TaskTracker, thread: usize) {
-    let listener = match TcpListener::from_std(socket) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "the listening socket is unusable"),
-    };
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                // Without it every small answer would wait for the client's acknowledgement.
-                let _ = stream.set_nodelay(true);
-                sessions.spawn(session::serve(Arc::clone(production), Stream::Tcp(stream), thread));
-            }
-            Err(error) => {
-                // Out of file descriptors: clients wait in the backlog until some are free.
-                tracing::warn!(%error, "can't accept a client");
-                production.counters.unaccepted.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(50)).await;
+/// How a thread comes by its clients.
+struct Takes {
+    production: Arc<Production>,
+    seats: Arc<Seats>,
+    thread: usize,
+}
+
+impl Takes {
+    async fn accept(&self, socket: std::net::TcpListener) {
+        let listener = match TcpListener::from_std(socket) {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%error, "the listening socket is unusable"),
+        };
+        loop {
+            let accepted = listener.accept().await;
+            match accepted.and_then(|(client, _)| self.seats.give(client, self.thread)) {
+                Ok(Some(client)) => self.serve(client),
+                Ok(None) => {}
+                Err(error) => {
+                    // Out of file descriptors: clients wait in the backlog until some are free.
+                    self.note_unaccepted(&error);
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
             }
         }
+    }
+
+    /// Takes what the other threads give, as long as they may.
+    async fn receive(&self, given: &mut mpsc::Receiver<Given>) {
+        while let Some(Given { client, seat }) = given.recv().await {
+            match TcpStream::from_std(client) {
+                Ok(client) => self.serve(client),
+                Err(error) => self.note_unaccepted(&error),
+            }
+            // The session is counted by itself now.
+            drop(seat);
+        }
+    }
+
+    fn serve(&self, client: TcpStream) {
+        // Without it every small answer would wait for the client's acknowledgement.
+        let _ = client.set_nodelay(true);
+        if let Some(sessions) = self.seats.of(self.thread) {
+            sessions.spawn(session::serve(Arc::clone(&self.production), Stream::Tcp(client), self.thread));
+        }
+    }
+
+    fn note_unaccepted(&self, error: &io::Error) {
+        tracing::warn!(%error, "can't accept a client");
+        self.production.counters.unaccepted.fetch_add(1, Ordering::Relaxed);
     }
 }
