@@ -9,6 +9,7 @@ pub mod held;
 pub mod listener;
 pub mod login;
 pub mod per_thread;
+pub mod processors;
 pub mod relay;
 pub mod renewed;
 pub mod run_queue;

@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use super::{
+    processors::Tenant,
     run_queue::RunQueue,
     seats::{Given, Seats},
     session::{self, Production},
@@ -91,22 +92,31 @@ pub fn start(
     drain: Duration,
 ) -> Result<Vec<thread::JoinHandle<()>>, ListenError> {
     let mut threads = Vec::new();
-    let (seats, given) = Seats::new(listener.sockets.len());
+    let count = listener.sockets.len();
+    let (seats, given) = Seats::new(count);
     let seats = Arc::new(seats);
     for (index, (socket, given)) in listener.sockets.into_iter().zip(given).enumerate() {
         let (run_queue, mut stop) = (Arc::clone(run_queue), stop.clone());
         let takes = Takes { production: Arc::clone(production), seats: Arc::clone(&seats), thread: index };
         let body = move || {
             run_queue.join(index);
-            let building =
-                tokio::runtime::Builder::new_current_thread().enable_all().thread_keep_alive(FOR_EVER).build();
-            let runtime = match building {
+            let mut building = tokio::runtime::Builder::new_current_thread();
+            building.enable_all().thread_keep_alive(FOR_EVER);
+            let tenant = Tenant::new(index, count);
+            if let Some(tenant) = tenant {
+                // What takes long is not done where this thread happens to stay.
+                building.on_thread_start(move || tenant.lets_go());
+            }
+            let runtime = match building.build() {
                 Ok(runtime) => runtime,
                 Err(error) => return tracing::error!(%error, "no runtime for the production path"),
             };
             // The thread for what would hold up all sessions is there from the beginning: to find that there is room for
             // none would end the session that asks for it.
             drop(runtime.spawn_blocking(|| ()));
+            if let Some(tenant) = tenant {
+                drop(runtime.spawn(tenant.keep(run_queue)));
+            }
             let sessions = takes.seats.of(index).cloned().unwrap_or_default();
             // A task of its own: what the runtime itself waits for is polled whenever one of the sessions is.
             let accepting = runtime.spawn(async move {

@@ -1,6 +1,7 @@
 //! How long production's threads have waited for a processor, by the kernel's own account of each
-//! (`/proc/PID/task/TID/schedstat`, Documentation/scheduler/sched-stats.rst). The shadow side reads it; it must cost
-//! production's threads nothing but to open it once. Where the system keeps no such account, nobody ever waits.
+//! (`/proc/PID/task/TID/schedstat`, Documentation/scheduler/sched-stats.rst). The shadow side reads all of them, and each
+//! thread its own a few times a second; it must cost production's threads no more. Where the system keeps no such
+//! account, nobody ever waits.
 
 use std::{fs::File, os::unix::fs::FileExt as _, sync::OnceLock};
 
@@ -26,8 +27,22 @@ impl RunQueue {
     /// For how long each of them has waited since it began, ns; nothing of one that has no account. A wait is told
     /// when it is over.
     pub fn waited_ns(&self) -> Vec<Option<u64>> {
-        self.0.iter().map(|account| waited_ns(account.get()?)).collect()
+        (0..self.0.len()).map(|thread| self.waited_ns_of(thread)).collect()
     }
+
+    /// For how long the one with this number has waited. As above.
+    pub fn waited_ns_of(&self, thread: usize) -> Option<u64> {
+        waited_ns(self.0.get(thread)?.get()?)
+    }
+}
+
+/// A thread waits when it has spent this share of the time waiting, percent. Two processors: up to 25 beside an arm that
+/// has room, from 50 on where everything is taken (PERFORMANCE.md).
+const WAITING_PERCENT: u64 = 40;
+
+/// Whether a thread waits for a processor that has waited for so much of that time, both ns.
+pub fn is_waiting(waited_ns: u64, elapsed_ns: u64) -> bool {
+    waited_ns.saturating_mul(100) >= elapsed_ns.saturating_mul(WAITING_PERCENT)
 }
 
 /// Time on a processor, time waiting for one (both ns), and how often it got one.

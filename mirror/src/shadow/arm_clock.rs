@@ -14,15 +14,15 @@ use std::{
     time::Duration,
 };
 
-use crate::{clock::now_ns, production::run_queue::RunQueue};
+use crate::{
+    clock::now_ns,
+    production::run_queue::{RunQueue, is_waiting},
+};
 
 /// It falls back no further than this where nothing else is said: a sixth of the lag with which an arm still counts.
 pub const MOST_BEHIND: Duration = Duration::from_secs(10);
 /// How often production's waits are looked at, ns.
 const LOOK_NS: u64 = 20_000_000;
-/// Production waits when one of its threads has spent this share of the time waiting, percent. Two processors:
-/// up to 25 beside an arm that has room, from 50 on where everything is taken (PERFORMANCE.md).
-const WAITING_PERCENT: u64 = 40;
 /// The clock makes up for one part in so many of the time that passes.
 const RETURN_PART: u64 = 8;
 
@@ -102,7 +102,7 @@ impl ClockKeeper {
 fn next_behind_ns(behind_ns: u64, look: Look, most_behind_ns: u64) -> u64 {
     let Look { elapsed_ns, waited_ns, crowded } = look;
     // What is not played stays in memory: a load whose bytes fill it is played.
-    if !crowded && waited_ns.saturating_mul(100) >= elapsed_ns.saturating_mul(WAITING_PERCENT) {
+    if !crowded && is_waiting(waited_ns, elapsed_ns) {
         behind_ns.saturating_add(elapsed_ns).min(most_behind_ns)
     } else {
         behind_ns.saturating_sub(elapsed_ns / RETURN_PART)
