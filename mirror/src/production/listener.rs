@@ -1,5 +1,5 @@
 //! Accepts clients: one thread per core, each with its own reactor and its own listening socket on the
-//! shared port. A session lives on one core; which, is decided in `seats.rs`.
+//! shared port. A session lives on one thread; which, is decided in `seats.rs`.
 
 use std::{
     io,

