@@ -24,6 +24,9 @@ pub mod stream;
 pub mod tls;
 pub mod wire;
 
+#[cfg(not(panic = "unwind"))]
+compile_error!("a panic on the shadow side ends its arm and nothing else: it has to unwind");
+
 /// What production's threads allocate, the shadow path's free: the system's allocator takes locks and system
 /// calls for that. Measured in PERFORMANCE.md.
 #[global_allocator]

@@ -168,4 +168,7 @@ fn every_check_is_a_target_and_every_target_a_check() {
         listed.flatten().filter_map(|file| Some(file.path().file_stem()?.to_str()?.to_owned())).collect();
     let checks: BTreeSet<String> = checks::TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(files, checks);
+    let Ok(manifest) = fs::read_to_string(fuzz().join("Cargo.toml")) else { panic!("no manifest") };
+    let target = |line: &str| Some(line.strip_prefix("path = \"fuzz_targets/")?.strip_suffix(".rs\"")?.to_owned());
+    assert_eq!(manifest.lines().filter_map(target).collect::<BTreeSet<_>>(), checks);
 }

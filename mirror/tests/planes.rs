@@ -13,7 +13,7 @@ struct Rule {
     why: &'static str,
 }
 
-const RULES: [Rule; 4] = [
+const RULES: [Rule; 5] = [
     Rule {
         sources: &["production.rs", "production"],
         never: &["shadow::", "crate::shadow", "mirror::", "cut::", "admin::"],
@@ -23,6 +23,11 @@ const RULES: [Rule; 4] = [
         sources: &["production/tap.rs"],
         never: &["Mutex", "RwLock", "Condvar", "lock(", "park(", "mpsc", "Semaphore", "Notify", "async", "await"],
         why: "handing an event over never waits",
+    },
+    Rule {
+        sources: &["capture.rs", "capture", "production/run_queue.rs"],
+        never: &["Mutex", "RwLock", "Condvar", "lock(", "park(", "mpsc", "Semaphore"],
+        why: "what both sides hold at once has no lock that one could keep from the other",
     },
     Rule {
         sources: &["capture.rs", "capture", "wire.rs", "wire"],

@@ -99,6 +99,12 @@ pub fn backend(payload: &[u8]) {
         assert_eq!(read.parse(), Ok(rows));
     }
     assert_eq!(backend::backend_pid(payload).is_some(), payload.len() >= 4);
+    if let Some(numbers) = backend::numbers(payload) {
+        // Each has a length and a digit at least.
+        assert!(payload.len() >= 2 + 5 * numbers.len());
+        let holds_text = |number: &i32| holds(payload, number.unsigned_abs().to_string().as_bytes());
+        assert!(numbers.iter().all(holds_text));
+    }
     if let Some(status) = payload.first() {
         assert_eq!(TransactionStatus::from_byte(*status).in_block(), matches!(status, b'T' | b'E'));
     }

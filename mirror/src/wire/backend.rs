@@ -117,6 +117,19 @@ pub fn tag_rows(payload: &[u8]) -> Option<u64> {
     word.iter().try_fold(0_u64, |n, b| b.is_ascii_digit().then(|| n * 10 + u64::from(b - b'0')))
 }
 
+/// The numbers of a DataRow's payload, in text format; `None`: it holds something else.
+pub fn numbers(payload: &[u8]) -> Option<Vec<i32>> {
+    let (count, mut rest) = payload.split_first_chunk()?;
+    let mut numbers = Vec::new();
+    for _ in 0..u16::from_be_bytes(*count) {
+        let (length, behind) = rest.split_first_chunk()?;
+        let (text, behind) = behind.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        numbers.push(std::str::from_utf8(text).ok()?.parse().ok()?);
+        rest = behind;
+    }
+    Some(numbers)
+}
+
 /// Process id of a BackendKeyData's payload.
 pub fn backend_pid(payload: &[u8]) -> Option<i32> {
     payload.first_chunk::<4>().map(|pid| i32::from_be_bytes(*pid))
@@ -138,6 +151,15 @@ mod tests {
             (b"SELECT 99999999999999999999\0", None),
         ] {
             assert_eq!(tag_rows(tag), rows, "{}", String::from_utf8_lossy(tag));
+        }
+    }
+
+    #[test]
+    fn a_row_of_numbers_is_read_and_anything_else_is_none() {
+        assert_eq!(numbers(b"\0\x02\0\0\0\x0242\0\0\0\x02-7"), Some(vec![42, -7]));
+        assert_eq!(numbers(b"\0\0"), Some(Vec::new()));
+        for other in [&b""[..], b"\0\x01", b"\0\x01\xff\xff\xff\xff", b"\0\x01\0\0\0\x01x", b"\0\x01\0\0\0\x0312"] {
+            assert_eq!(numbers(other), None, "{other:?}");
         }
     }
 

@@ -80,7 +80,7 @@ impl Twins {
         for (index, arm) in self.arms.iter().enumerate() {
             let client = arm.connect().await;
             let end = Instant::now() + LEVEL_LIMIT;
-            let (status, found) = loop {
+            let (status, settled, found) = loop {
                 let status = self.arm(index).await;
                 let counts = &status.exchanges;
                 let settled = status.lag.exchanges == 0
@@ -88,14 +88,14 @@ impl Twins {
                 let found = contents(&client, left_out).await;
                 // The worker's last exchanges may be on their way to the arms.
                 if status.state != ArmState::Live || settled && found == wanted || Instant::now() > end {
-                    break (status, found);
+                    break (status, settled, found);
                 }
                 sleep(Duration::from_millis(20)).await;
             };
             let said = self.mirror.transcript();
             assert_eq!((status.state, status.exchanges.lost), (ArmState::Live, 0), "{status:#?}\n{said}");
             assert_eq!(found, wanted, "{status:#?}\n{said}");
-            assert!(status.exchanges.played > 0, "{status:#?}");
+            assert!(settled && status.exchanges.played > 0, "{status:#?}\n{said}");
             levelled.push(status);
         }
         levelled

@@ -174,6 +174,25 @@ async fn psycopg() {
     python("with_psycopg.py", Case::default()).await;
 }
 
+/// Since libpq 17; psql's own may be older, and so may the worker, which could not be spoken to like this.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn psycopg_speaks_tls_without_asking() {
+    if !have("python").await {
+        return;
+    }
+    let (papers, python) = (Papers::new(), fetched("python/bin/python"));
+    let twins = Twins::start_with(|builder| builder, "", &papers.clients("mirror", "")).await;
+    let psql = twins.direct.server().spec().binaries.program("psql");
+    let program = [python.to_str().expect("a path"), "-c", WITHOUT_ASKING];
+    let environment = [("PGSSLMODE", "require"), ("PGSSLNEGOTIATION", "direct")];
+    let ran = run(&program, twins.through, psql.parent().expect("their directory"), &environment).await;
+    assert_eq!((ran.code, ran.transcript.as_str()), (Some(0), "42\n"), "{}", ran.complaints);
+    assert_eq!(twins.metric("connections_encrypted_total").await, 1);
+    twins.end().await;
+}
+
+const WITHOUT_ASKING: &str = "import psycopg; print(psycopg.connect().execute('SELECT 42').fetchone()[0])";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn psycopg_async() {
     python("with_psycopg_async.py", Case::default()).await;

@@ -34,7 +34,8 @@ const GROWTH_MIB: u64 = 8;
 const TOO_LONG: [u8; 4] = [0x7f, 0xff, 0xff, 0xff];
 /// `asked` is asked for a password; the others are users of [`Front`].
 const ROLES: &str = "CREATE ROLE asked LOGIN PASSWORD 'open sesame'; CREATE ROLE long_answer LOGIN; \
-                     CREATE ROLE short_answer LOGIN; CREATE ROLE strange_login LOGIN; CREATE ROLE half_answer LOGIN";
+                     CREATE ROLE short_answer LOGIN; CREATE ROLE strange_login LOGIN; CREATE ROLE half_answer LOGIN; \
+                     CREATE ROLE unable LOGIN";
 
 /// What a client does, and what has to come of it.
 struct Case {
@@ -160,6 +161,7 @@ fn cases() -> Vec<Case> {
         after("an answer of 2 GiB", "long_answer", query("SELECT 1"), ByMirror("08P01"), WORKER_MALFORMED),
         after("an answer of length 3", "short_answer", query("SELECT 1"), ByMirror("08P01"), WORKER_MALFORMED),
         after("half of an answer", "half_answer", query("SELECT 1"), Bytes(HALF), WORKER_TRUNCATED),
+        before("a worker that has no process for it", &startup("unable"), Bytes(UNABLE), WORKER_MALFORMED),
         before(
             "a worker that does not speak the protocol",
             &startup("strange_login"),
@@ -183,6 +185,8 @@ const LOGIN: &[u8] = b"R\0\0\0\x08\0\0\0\0K\0\0\0\x0c\0\0\0\x07\0\0\0\x07Z\0\0\0
 const ANSWERS: [(&str, &[u8]); 3] =
     [("long_answer", b"D\x7f\xff\xff\xff"), ("short_answer", b"D\0\0\0\x03"), ("half_answer", HALF)];
 const HALF: &[u8] = b"D\0\0\0\x40\0\x01";
+/// What PostgreSQL says when it can't make a process for a client, as it did before protocol 3.
+const UNABLE: &[u8] = b"Ecould not fork new process for connection: Cannot allocate memory\n\0";
 
 /// Stands before the worker and hands everything on, but for a few users, whom it serves badly.
 struct Front {
@@ -211,6 +215,9 @@ async fn serve(mut client: TcpStream, worker: SocketAddr) -> std::io::Result<()>
     if is_of("strange_login") {
         client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await?;
         return client.read(&mut first).await.map(|_| ());
+    }
+    if is_of("unable") {
+        return client.write_all(UNABLE).await;
     }
     if let Some((_, answer)) = ANSWERS.iter().find(|(user, _)| is_of(user)) {
         client.write_all(LOGIN).await?;

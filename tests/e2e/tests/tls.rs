@@ -8,10 +8,11 @@ use tokio::{
     net::TcpStream,
 };
 use understudy_e2e::{
+    counted::Counted,
     http,
     scenario::{GSSENC_REQUEST, SSL_REQUEST, request},
     talk::Talk,
-    tls_worker::TlsWorker,
+    tls_worker::{TlsWorker, agreed},
     wire::query,
 };
 use understudy_harness::wait_until;
@@ -56,9 +57,9 @@ async fn channel_binding_holds_or_is_refused_in_clear_words_over_each_pair_of_co
         ("both, the worker's certificate", format!("{same}{encrypted}"), "disable", [tls, tls, Err(NO_CHANNEL)]),
         ("to clients, the worker's certificate", same.clone(), "require", [plain, plain, Err(NOT_BOUND)]),
     ];
-    for (what, document, sslmode, expected) in cases {
+    for (what, document, sslmode, expected_of) in cases {
         let mirror = worker.mirror(&document).await;
-        for (binding, expected) in ["disable", "prefer", "require"].into_iter().zip(expected) {
+        for (binding, expected) in ["disable", "prefer", "require"].into_iter().zip(expected_of) {
             let got = worker.psql(mirror.through, &format!("sslmode={sslmode} channel_binding={binding}")).await;
             let as_expected = match (&got, expected) {
                 (Ok(got), Ok(expected)) => got == expected,
@@ -68,6 +69,8 @@ async fn channel_binding_holds_or_is_refused_in_clear_words_over_each_pair_of_co
             assert!(as_expected, "TLS: {what}; sslmode={sslmode} channel_binding={binding}: {got:?}, not {expected:?}");
         }
         worker.expect_level(&mirror).await;
+        let unbound = i64::from(expected_of.contains(&Err(DOWNGRADE)));
+        assert_eq!(mirror.metric("logins_unbound_total").await, unbound, "TLS: {what}; sslmode={sslmode}");
         drop(mirror);
     }
 }
@@ -75,6 +78,7 @@ async fn channel_binding_holds_or_is_refused_in_clear_words_over_each_pair_of_co
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_are_held_to_what_is_asked_of_them() {
     let (papers, worker) = set().await;
+    let stranger = Papers::new();
     let shows = format!("sslcert={} sslkey={}", papers.path("ann.crt"), papers.path("ann.key"));
     let authorities = format!(", authorities: {}", papers.path("ca.crt"));
     let cases = [
@@ -92,6 +96,8 @@ async fn clients_are_held_to_what_is_asked_of_them() {
         (&format!("{authorities}, certificateRequired: true"), &format!("sslmode=require {shows}"), Ok(()), ""),
         (&authorities, "sslmode=require sslcert=none", Ok(()), ""),
         ("", &format!("sslmode=verify-full sslrootcert={}", papers.path("ca.crt")), Ok(()), ""),
+        // It trusts somebody else.
+        ("", &format!("sslmode=verify-full sslrootcert={}", stranger.path("ca.crt")), Err("SSL error"), "alert"),
     ];
     for (more, how, expected, why) in cases {
         let mirror = worker.mirror(&papers.clients("mirror", more)).await;
@@ -103,7 +109,7 @@ async fn clients_are_held_to_what_is_asked_of_them() {
         };
         assert!(as_expected, "clientTls{more}; {how}: {got:?}, not {expected:?}");
         let text = http::get(&mirror.admin, "/metrics").await.expect("metrics");
-        for cause in ["plain", "version", "certificate"] {
+        for cause in ["plain", "version", "certificate", "alert", "record"] {
             let wanted = u32::from(cause == why);
             let line = format!("understudy_connections_unencrypted_total{{cause=\"{cause}\"}} {wanted}\n");
             assert!(text.contains(&line), "clientTls{more}; {how}: no {line}in\n{text}");
@@ -137,10 +143,26 @@ async fn the_worker_is_held_to_its_mode() {
         };
         assert!(as_expected, "{mode} of {host}: {got:?}, not {expected:?}");
     }
+    // One that has TLS of no version that is taken today: `prefer` goes on as it would without any.
+    for statement in ["ssl_min_protocol_version = 'TLSv1'", "ssl_max_protocol_version = 'TLSv1.1'"] {
+        worker.server.connect().await.batch_execute(&format!("ALTER SYSTEM SET {statement}")).await.expect(statement);
+    }
+    worker.server.connect().await.batch_execute("SELECT pg_reload_conf()").await.expect("a reload");
+    let direct = worker.address();
+    wait_until("nobody agrees with it", || async { worker.psql(direct, "sslmode=require").await.is_err() }).await;
+    for (mode, expected) in [("prefer", Ok("f")), ("require", Err("can't be reached"))] {
+        let mirror = worker.mirror(&format!("workerTls: {{ mode: {mode} }}\n")).await;
+        let got = worker.psql(mirror.through, "sslmode=disable").await;
+        let as_expected = match (&got, expected) {
+            (Ok(got), Ok(expected)) => got == expected,
+            (Err(got), Err(expected)) => got.contains(expected),
+            _ => false,
+        };
+        assert!(as_expected, "{mode}, TLS 1.1: {got:?}, not {expected:?}");
+    }
     // A worker without TLS: the modes that insist do not go on in plain text.
     worker.server.connect().await.batch_execute("ALTER SYSTEM SET ssl = off").await.expect("a setting");
     worker.server.connect().await.batch_execute("SELECT pg_reload_conf()").await.expect("a reload");
-    let direct = worker.address();
     wait_until("it speaks none", || async { worker.psql(direct, "sslmode=require").await.is_err() }).await;
     for (mode, expected) in [("prefer", true), ("require", false)] {
         let mirror = worker.mirror(&format!("workerTls: {{ mode: {mode} }}\n")).await;
@@ -158,15 +180,31 @@ const SLOW_BYTES: usize = 16 << 20;
 async fn a_client_may_speak_tls_without_asking_when_it_names_the_protocol() {
     let (papers, worker) = set().await;
     let mirror = worker.mirror(&papers.clients("mirror", "")).await;
-    for (protocol, expected) in [(Some(&b"postgresql"[..]), true), (None, false), (Some(b"http/1.1"), false)] {
-        let stream = TcpStream::connect(mirror.through).await.expect("a connection");
+    let (version, unasked) = ("connections_unencrypted{cause=\"version\"}", "connections_refused{cause=\"unasked\"}");
+    let encrypted = ("connections_encrypted", 1);
+    let mut counted = Counted::now(&mirror.admin).await;
+    for (asks, protocol, grown) in [
+        (false, Some(&b"postgresql"[..]), encrypted),
+        (false, None, (unasked, 1)),
+        (false, Some(b"http/1.1"), (version, 1)),
+        // Who has asked need not name it, and may name no other.
+        (true, Some(b"postgresql"), encrypted),
+        (true, None, encrypted),
+        (true, Some(b"http/1.1"), (version, 1)),
+    ] {
+        let connect = async {
+            if asks { agreed(mirror.through).await } else { TcpStream::connect(mirror.through).await.expect("there") }
+        };
+        let stream = connect.await;
         let answered = async {
             let mut stream = papers.handshake(stream, protocol).await?;
             stream.write_all(STARTUP).await?;
             stream.read_u8().await
         };
         let answer = answered.await;
-        assert_eq!(answer.as_ref().is_ok_and(|tag| *tag == b'R'), expected, "{protocol:?}: {answer:?}");
+        let what = format!("{protocol:?}, asked: {asks}");
+        assert_eq!(answer.as_ref().is_ok_and(|tag| *tag == b'R'), grown == encrypted, "{what}: {answer:?}");
+        counted = counted.expect_grown(&mirror.admin, &what, &[("connections", 1), grown]).await;
     }
     // And where there is no TLS, the connection ends; nobody else notices.
     let mirror = worker.mirror("").await;

@@ -23,7 +23,7 @@ impl Player {
             let mut rows = Vec::new();
             for message in frame::messages(&said) {
                 match message.tag {
-                    backend::tag::DATA_ROW => rows.extend(row(message.payload)),
+                    backend::tag::DATA_ROW => rows.extend(backend::numbers(message.payload)),
                     backend::tag::ERROR => {
                         let sqlstate = String::from_utf8_lossy(&backend::sqlstate(message.payload)).into_owned();
                         return Err(PlayError::Refused(sqlstate));
@@ -32,33 +32,6 @@ impl Player {
                     _ => {}
                 }
             }
-        }
-    }
-}
-
-/// The numbers of a DataRow; `None`: it holds something else.
-fn row(payload: &[u8]) -> Option<Vec<i32>> {
-    let (count, mut rest) = payload.split_first_chunk()?;
-    let mut numbers = Vec::new();
-    for _ in 0..u16::from_be_bytes(*count) {
-        let (length, behind) = rest.split_first_chunk()?;
-        let (text, behind) = behind.split_at_checked(u32::from_be_bytes(*length) as usize)?;
-        numbers.push(std::str::from_utf8(text).ok()?.parse().ok()?);
-        rest = behind;
-    }
-    Some(numbers)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_row_of_numbers_is_read_and_anything_else_is_none() {
-        assert_eq!(row(b"\0\x02\0\0\0\x0242\0\0\0\x02-7"), Some(vec![42, -7]));
-        assert_eq!(row(b"\0\0"), Some(Vec::new()));
-        for other in [&b""[..], b"\0\x01", b"\0\x01\xff\xff\xff\xff", b"\0\x01\0\0\0\x01x", b"\0\x01\0\0\0\x0312"] {
-            assert_eq!(row(other), None, "{other:?}");
         }
     }
 }
