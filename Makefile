@@ -40,7 +40,7 @@ bench-hop: ## what the mirror's hop costs, beside HAProxy and PgBouncer in the s
 	$(cargo) build --release -p understudy-mirror -p understudy-bench --bins
 	@$(target)/release/bench-hop --out $(target)/bench/hop.json
 
-bench-instructions: ## instructions for one exchange, counted by callgrind and held against tests/bench/instructions.json
+bench-instructions: ## instructions and system calls for one exchange, held against tests/bench/instructions.json
 	@scripts/prepare.sh bench
 	$(cargo) build --release -p understudy-mirror -p understudy-bench --bins
 	@$(target)/release/bench-hop --out $(target)/bench/instructions.json instructions

@@ -2,7 +2,7 @@
 # Installs what Understudy's commands and tests need beyond Rust, on Debian and Ubuntu: a PostgreSQL
 # server, libclang, a C compiler, make and setpriv. `prepare.sh cluster` adds what the test cluster
 # needs: containerd, runc, the CNI plugins, iptables, conntrack, socat and three kinds of mkfs. `prepare.sh
-# bench` adds the relays that the mirror is measured beside, callgrind, and a User-Mode Linux where a process
+# bench` adds the relays that the mirror is measured beside, callgrind, strace, and a User-Mode Linux where a process
 # may have too few open files; `prepare.sh drivers` what the drivers of tests/drivers run on: Python, Node.js,
 # Java. Several words may be given. Says what it installs before it does so; does nothing and prints nothing
 # when all is there. Creates and starts no PostgreSQL cluster, no container runtime and no relay.
@@ -94,6 +94,7 @@ if wanted bench; then
     exists /usr/sbin/haproxy || lacks 'HAProxy' haproxy
     exists /usr/sbin/pgbouncer || lacks 'PgBouncer' pgbouncer
     has valgrind || lacks 'callgrind' valgrind
+    has strace || lacks 'strace' strace
     # Ten thousand sessions need some 33,000 open files, which this machine may not allow; one of its own does.
     if [ "$(ulimit -Hn)" != unlimited ] && [ "$(ulimit -Hn)" -lt 33000 ] && [ "$(uname -m)" = x86_64 ]; then
         has linux.uml || lacks 'User-Mode Linux' user-mode-linux

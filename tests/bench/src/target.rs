@@ -15,7 +15,7 @@ use understudy_e2e::http;
 use understudy_harness::{server_account, wait_until};
 use understudy_operator::platform::local::account::Account;
 
-use crate::{instructions, place::Place, process::Process};
+use crate::{place::Place, process::Process};
 
 /// How many clients may connect to a peer at once: more than any benchmark has.
 const CLIENTS: u32 = 1000;
@@ -83,12 +83,12 @@ impl Target {
         Self::open(port, process, admin).await
     }
 
-    /// The mirror, whose instructions callgrind counts into a file.
-    pub async fn start_counted(kind: Kind, place: &Place, out: &Path) -> Self {
+    /// The mirror, run by a program that counts what it does, whose command line this is up to the mirror's own.
+    pub async fn start_counted(kind: Kind, place: &Place, counted: &[&str]) -> Self {
         let (port, admin) = (free_port(), format!("127.0.0.1:{}", free_port()));
         let arm = (kind == Kind::UnderstudyWithArm).then(|| place.arm.port());
         let admin = arm.map(|_| admin);
-        let told = Told { arm, admin: admin.as_deref(), counted: Some(out), ..Told::default() };
+        let told = Told { arm, admin: admin.as_deref(), counted, ..Told::default() };
         let process = mirror(port, place.worker.port(), told);
         Self::open(port, process, admin).await
     }
@@ -191,8 +191,8 @@ struct Told<'a> {
     admin: Option<&'a str>,
     /// Its configuration document.
     config: Option<&'a Path>,
-    /// Where callgrind writes what it has counted.
-    counted: Option<&'a Path>,
+    /// The program that runs it, with its arguments.
+    counted: &'a [&'a str],
 }
 
 fn mirror(port: u16, worker: u16, told: Told<'_>) -> Process {
@@ -203,11 +203,12 @@ fn mirror(port: u16, worker: u16, told: Told<'_>) -> Process {
     arguments.extend(told.admin.iter().flat_map(|admin| ["--admin", admin]));
     arguments.extend(told.config.iter().flat_map(|config| ["--config", config.to_str().expect("a path")]));
     let beside = std::env::current_exe().expect("this program's own path").with_file_name("understudy-mirror");
-    let Some(out) = told.counted else { return Process::start(&Account::Own, &beside, &arguments) };
-    let (callgrind, mut options) = instructions::counting(out);
-    options.push(beside.to_str().expect("a path").to_owned());
-    let all: Vec<&str> = options.iter().map(String::as_str).chain(arguments).collect();
-    Process::start(&Account::Own, &callgrind, &all)
+    let Some((counts, options)) = told.counted.split_first() else {
+        return Process::start(&Account::Own, &beside, &arguments);
+    };
+    let own = beside.to_str().expect("a path");
+    let all: Vec<&str> = options.iter().copied().chain([own]).chain(arguments).collect();
+    Process::start(&Account::Own, &found(counts), &all)
 }
 
 /// Where a program of the system is; Debian's daemons are not on everybody's path.
