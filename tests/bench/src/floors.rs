@@ -1,7 +1,7 @@
 //! What has to hold, and what is aimed at. Decides nothing but whether a figure is on the right side, and
 //! whether more rounds could put it on the other.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::figures::is_clear;
 
@@ -9,7 +9,7 @@ use crate::figures::is_clear;
 pub const AT_MOST_AS_MANY: usize = 3;
 
 /// Which side of a limit is right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Side {
     /// The figure is to be small.

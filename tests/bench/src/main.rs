@@ -24,6 +24,8 @@ mod machine;
 mod neighbour;
 mod place;
 mod process;
+#[cfg(test)]
+mod runs;
 mod target;
 mod trouble;
 
@@ -49,13 +51,13 @@ struct Arguments {
     /// As many of them as this machine has room for, and not all of them in a machine of its own
     #[arg(long)]
     here: bool,
-    /// Where the figures go
-    #[arg(long, default_value = "target/bench/hop.json")]
-    out: PathBuf,
-    /// Makes the counted instructions the ones that later runs are held against
+    /// Where the figures go [default: hop.json in target/bench, instructions.json if nothing else is asked for]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Makes the counted instructions and system calls the ones that later runs are held against
     #[arg(long)]
     accept: bool,
-    /// Only these parts; instructions are counted only when asked for
+    /// Only these parts; instructions and system calls are counted only when asked for
     parts: Vec<Part>,
 }
 
@@ -70,7 +72,7 @@ enum Part {
     Isolation,
     /// Memory of idle sessions
     Idle,
-    /// Instructions for one exchange, by callgrind
+    /// Instructions and system calls for one exchange, by callgrind and strace
     Instructions,
 }
 
@@ -91,6 +93,8 @@ struct Figures {
 async fn main() -> ExitCode {
     let Arguments { rounds, seconds, sessions, here, out, accept, parts } = Arguments::parse();
     let wanted = |part: Part| parts.is_empty() || parts.contains(&part);
+    let name = if parts == [Part::Instructions] { "instructions.json" } else { "hop.json" };
+    let out = out.unwrap_or_else(|| PathBuf::from("target/bench").join(name));
     let mut figures = Figures { rounds, seconds, ..Figures::default() };
     // Idle sessions have servers of their own.
     if parts.iter().any(|part| *part != Part::Idle) || parts.is_empty() {

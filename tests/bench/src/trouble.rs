@@ -160,10 +160,13 @@ impl<'a> Ward<'a> {
 
     /// Those that can be brought about here.
     pub fn situations(&self) -> impl Iterator<Item = Situation> + use<> {
-        let disks = self.disks.is_some();
-        let can_be =
-            move |situation: &Situation| disks || !matches!(situation, Situation::FullDisk | Situation::FullLog);
-        Situation::ALL.into_iter().filter(can_be)
+        let missing = self.missing();
+        Situation::ALL.into_iter().filter(move |situation| !missing.contains(situation))
+    }
+
+    /// Those that can not.
+    pub fn missing(&self) -> Vec<Situation> {
+        if self.disks.is_some() { Vec::new() } else { vec![Situation::FullDisk, Situation::FullLog] }
     }
 
     /// The 99th percentile of production's latency at the rate.
