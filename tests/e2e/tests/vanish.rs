@@ -35,9 +35,11 @@ enum Moment {
     CopyOut,
     Lock,
     Sleep,
+    Call,
+    Replication,
 }
 
-const MOMENTS: [Moment; 11] = [
+const MOMENTS: [Moment; 13] = [
     Moment::Nothing,
     Moment::Startup,
     Moment::Password,
@@ -49,7 +51,11 @@ const MOMENTS: [Moment; 11] = [
     Moment::CopyOut,
     Moment::Lock,
     Moment::Sleep,
+    Moment::Call,
+    Moment::Replication,
 ];
+/// `pg_sleep(float8)` by its number, which is the same in every server.
+const PG_SLEEP: u32 = 2626;
 
 impl Moment {
     /// What is said after the login, and what is waited for before the client goes.
@@ -70,6 +76,12 @@ impl Moment {
             }
             Self::Lock => (query("BEGIN; UPDATE held SET i = i; LOCK TABLE copied"), Some(b'Z')),
             Self::Sleep => (query("SELECT pg_sleep(1.5)"), None),
+            Self::Call => {
+                let body = [&PG_SLEEP.to_be_bytes()[..], b"\0\0\0\x01\0\0\0\x031.5\0\0"];
+                (message(b'F', &body.concat()), None)
+            }
+            // From the first segment that there is: so soon no server has put it away.
+            Self::Replication => (query("START_REPLICATION 0/1000000"), Some(b'd')),
         }
     }
 
@@ -82,28 +94,38 @@ impl Moment {
                 raw.send(packet.split_at(packet.len() / 2).0).await;
                 raw
             }
+            Self::Replication => {
+                let mut raw = Raw::connect(address).await;
+                raw.send(REPLICATION_STARTUP).await;
+                raw.until(b'Z').await;
+                self.say(raw).await
+            }
             Self::Password => {
                 let mut raw = Raw::connect(address).await;
                 raw.send(&startup("asked")).await;
                 raw.until(b'R').await;
                 raw
             }
-            _ => {
-                let mut raw = Raw::login(address).await;
-                let (said, heard) = self.said();
-                raw.send(&said).await;
-                if let Some(kind) = heard {
-                    raw.until(kind).await;
-                }
-                raw
-            }
+            _ => self.say(Raw::login(address).await).await,
         }
+    }
+
+    async fn say(self, mut raw: Raw) -> Raw {
+        let (said, heard) = self.said();
+        raw.send(&said).await;
+        if let Some(kind) = heard {
+            raw.until(kind).await;
+        }
+        raw
     }
 }
 
-/// Backends that clients have, and locks of tables and rows that they hold, but for the looker's.
+/// Of a walsender that is in a database: `all` of a server's rules lets it in.
+const REPLICATION_STARTUP: &[u8] = b"\0\0\0\x3e\0\x03\0\0user\0postgres\0database\0postgres\0replication\0database\0\0";
+
+/// Backends and walsenders that clients have, and locks of tables and rows that they hold, but for the looker's.
 async fn left(looker: &Client) -> i64 {
-    let sql = "SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'
+    let sql = "SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('client backend', 'walsender')
                            AND pid <> pg_backend_pid())
                     + (SELECT count(*) FROM pg_locks WHERE relation IN ('held'::regclass, 'copied'::regclass))";
     looker.query_one(sql, &[]).await.expect("a look").get(0)
