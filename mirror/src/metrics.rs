@@ -104,7 +104,7 @@ fn production(registry: &mut Registry, status: &ShadowExperimentStatus, mirror: 
     registry.register("connections_refused", "Connections that ended before a session, by cause", refused);
     registry.register(
         "dropped_events",
-        "Events not captured for want of memory",
+        "Events and requests not captured for want of memory: capture ends with the first",
         ConstCounter::new(mirror.dropped_events()),
     );
     registry.register(

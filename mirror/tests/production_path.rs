@@ -6,7 +6,10 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -18,6 +21,8 @@ use understudy_mirror::{
 
 /// Far more than anything here takes, far less than the mirror's own limits.
 const LIMIT: Duration = Duration::from_secs(8);
+/// Less than the mirror gives those who have something to end.
+const AT_ONCE: Duration = Duration::from_secs(3);
 
 fn message(tag: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![tag];
@@ -148,11 +153,66 @@ fn the_data_of_a_copy_is_not_kept_beyond_the_memory_limit_even_before_the_copy_e
         client.write_all(&message(b'd', &vec![b'x'; total_bytes / 64])).unwrap();
     }
     until("capture gives up while the COPY goes on", || !mirror.is_capturing());
+    assert_eq!(mirror.dropped_events(), 1, "and says so");
     client.write_all(&message(b'c', b"")).unwrap();
     assert_eq!(read_message(&mut client).0, b'C', "the client feels nothing of it");
     assert_eq!(read_message(&mut client).0, b'Z');
     assert_eq!(worker.join().unwrap(), total_bytes);
     mirror.stop();
+}
+
+#[test]
+fn a_request_that_is_longer_than_what_may_be_kept_passes_whole_and_is_not_handed_over() {
+    let (mirror, mut client, worker) = behind_a_mirror(1 << 20, |mut worker| {
+        let (tag, body) = read_message(&mut worker);
+        worker.write_all(&[message(b'C', b"SELECT 1\0"), message(b'Z', b"I")].concat()).unwrap();
+        (tag, body.len())
+    });
+    let body = vec![b'x'; 3 << 20];
+    client.write_all(&message(b'Q', &body)).unwrap();
+    assert_eq!(read_message(&mut client).0, b'C');
+    assert_eq!(read_message(&mut client).0, b'Z');
+    assert_eq!(worker.join().unwrap(), (b'Q', body.len()));
+    assert!(!mirror.is_capturing(), "no arm is given half of it");
+    assert_eq!(mirror.dropped_events(), 1);
+    mirror.stop();
+}
+
+/// A stream that has more to say at each look never waits; the look at whether the mirror goes away must not wait for that.
+#[test]
+fn streams_that_never_rest_end_with_the_mirror() {
+    const STREAMS: usize = 6;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let worker = Address::new("127.0.0.1", listener.local_addr().unwrap().port());
+    let settings = Settings { threads: 1, ..Settings::new("127.0.0.1:0", worker) };
+    let mirror = Mirror::start(&settings).unwrap();
+    let piece = message(b'd', &vec![0; 4 << 20]);
+    let taken_bytes = Arc::new(AtomicUsize::new(0));
+    let mut ends = Vec::new();
+    for _ in 0..STREAMS {
+        let mut client = TcpStream::connect(mirror.address).unwrap();
+        let body = [&196_608_u32.to_be_bytes()[..], b"user\0ann\0replication\0true\0\0"].concat();
+        client.write_all(&u32::try_from(body.len() + 4).unwrap().to_be_bytes()).unwrap();
+        client.write_all(&body).unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(&[message(b'R', &[0; 4]), message(b'Z', b"I")].concat()).unwrap();
+        let (piece, taken_bytes) = (piece.clone(), Arc::clone(&taken_bytes));
+        ends.push(thread::spawn(move || while stream.write_all(&piece).is_ok() {}));
+        ends.push(thread::spawn(move || {
+            let mut taken = vec![0; 4 << 20];
+            while let Ok(read @ 1..) = client.read(&mut taken) {
+                taken_bytes.fetch_add(read, Ordering::Relaxed);
+            }
+        }));
+    }
+    until("all of them stream", || taken_bytes.load(Ordering::Relaxed) > STREAMS * piece.len() * 8);
+    let begun = Instant::now();
+    mirror.stop();
+    println!("the mirror has ended after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    for end in ends {
+        end.join().unwrap();
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::{
     copy_in::CopyIn,
     digest::RowDigest,
     exchange::{Exchange, SessionId, StatementOutcome},
-    growing::Growing,
+    growing::{Growing, NoRoom},
     moments::Moments,
 };
 use crate::wire::{
@@ -71,12 +71,21 @@ pub enum Keep {
     Boundaries,
 }
 
+impl Keep {
+    /// Where there was no room, nothing more is kept: what is not whole must not be handed out.
+    fn if_room(&mut self, kept: Result<(), NoRoom>) {
+        if kept.is_err() {
+            *self = Self::Boundaries;
+        }
+    }
+}
+
 /// Follows one session.
 #[derive(Debug)]
 pub struct Tracker {
     session: SessionId,
     keep: Keep,
-    /// No more than this is ever kept of a session.
+    /// No more than this is kept of a request, or of a COPY's data; 0: as much as there is memory for.
     room_bytes: usize,
     sequence: u64,
     client: Splitter,
@@ -135,12 +144,12 @@ struct Awaiting {
 }
 
 /// Appends a piece of a message, with the message's header before its first piece.
-fn append(to: &mut Growing, piece: &Piece<'_>, room_bytes: usize) {
+fn append(to: &mut Growing, piece: &Piece<'_>, room_bytes: usize) -> Result<(), NoRoom> {
     if piece.first {
         let [a, b, c, d] = u32::try_from(piece.message_bytes - 1).unwrap_or(u32::MAX).to_be_bytes();
-        to.extend(&[piece.tag, a, b, c, d], room_bytes);
+        to.extend(&[piece.tag, a, b, c, d], room_bytes)?;
     }
-    to.extend(piece.payload, room_bytes);
+    to.extend(piece.payload, room_bytes)
 }
 
 /// The next piece of a chunk, of which `rest` is left.
@@ -182,7 +191,8 @@ impl Tracker {
         Self { rows: RowDigest::without(moments), ..self }
     }
 
-    /// The same, of which no more than so many bytes are ever kept.
+    /// The same, of whose requests, and COPYs' data, no more than so many bytes are kept each; 0: as much as there is
+    /// memory for.
     #[must_use]
     pub fn with_room(self, room_bytes: usize) -> Self {
         Self { room_bytes, ..self }
@@ -207,6 +217,11 @@ impl Tracker {
         self.building.as_ref().map_or(0, |b| b.request.len())
             + self.copy_bytes
             + self.statements.len() * size_of::<StatementOutcome>()
+    }
+
+    /// Only boundaries are followed: somebody wants it so, or there was no room for what was to be kept.
+    pub fn keeps_nothing(&self) -> bool {
+        self.keep == Keep::Boundaries
     }
 
     /// The login is over.

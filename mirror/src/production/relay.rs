@@ -157,6 +157,10 @@ impl Relay<'_> {
                     rounds = rounds.wrapping_add(1);
                     if rounds.is_multiple_of(ROUNDS_PER_TURN) {
                         self.give_way().await;
+                        // Something may be there to be read for as long as the session lasts.
+                        if self.leaves() {
+                            return End::Drained;
+                        }
                         continue;
                     }
                     if !self.is_dry() {
@@ -166,7 +170,7 @@ impl Relay<'_> {
                 Ok(false) => {}
                 Err(end) => return end,
             }
-            if self.production.draining.load(Ordering::SeqCst) && self.may_leave() {
+            if self.leaves() {
                 return End::Drained;
             }
             if let Err(end) = self.wait().await {
@@ -188,8 +192,11 @@ impl Relay<'_> {
         self.downstream.refresh();
     }
 
-    /// Whether a session of a mirror that goes away ends now: between two transactions, or when its time is up.
-    fn may_leave(&self) -> bool {
+    /// Whether the mirror goes away, and the session ends now: between two transactions, or when its time is up.
+    fn leaves(&self) -> bool {
+        if !self.production.draining.load(Ordering::SeqCst) {
+            return false;
+        }
         // Whose login is not over has asked for nothing yet.
         let asks_nothing = self.tracker.is_idle() || !self.tracker.is_logged_in() && self.tracker.in_flight() == 0;
         let between = asks_nothing
@@ -333,6 +340,10 @@ impl Relay<'_> {
             // Before the steps: what is handed over now is counted there.
             tap.kept(self.kept_bytes, kept_bytes);
             self.kept_bytes = kept_bytes;
+        }
+        if self.captured && self.tracker.keeps_nothing() {
+            // There was no room. Before the steps: what came before is not handed over either.
+            tap.fail();
         }
         for step in self.steps.drain(..) {
             match step {

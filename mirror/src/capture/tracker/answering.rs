@@ -169,9 +169,9 @@ impl Tracker {
                 building.request.truncate(building.whole_bytes);
                 // In the middle of a COPY it would end the session; that is ended by its data.
                 if !building.copy.wants_data() {
-                    building.request.extend(encode::FAIL, self.room_bytes);
+                    self.keep.if_room(building.request.extend(encode::FAIL, self.room_bytes));
                 }
-                building.request.extend(&encode::SYNC, self.room_bytes);
+                self.keep.if_room(building.request.extend(&encode::SYNC, self.room_bytes));
             }
             self.complete(true, steps);
         } else {

@@ -39,7 +39,7 @@ impl Tracker {
                 building.begun_ns = now_ns;
             }
             if self.keep == Keep::Requests {
-                append(&mut building.request, &piece, self.room_bytes);
+                self.keep.if_room(append(&mut building.request, &piece, self.room_bytes));
             }
             if piece.last && building.unsynced.ignores(piece.tag) {
                 // An arm that has not failed would not ignore it.

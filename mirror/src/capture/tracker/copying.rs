@@ -47,7 +47,7 @@ impl Tracker {
         let is_data = matches!(piece.tag, f::COPY_DATA | f::COPY_DONE | f::COPY_FAIL | f::SYNC | f::FLUSH);
         if self.keep == Keep::Requests && is_data && back.exchange.is_some() {
             let before_bytes = back.copy_data.len();
-            append(&mut back.copy_data, piece, self.room_bytes);
+            self.keep.if_room(append(&mut back.copy_data, piece, self.room_bytes));
             self.copy_bytes += back.copy_data.len() - before_bytes;
         }
         if piece.last {
@@ -78,8 +78,9 @@ impl Tracker {
         if let Some(front) = self.awaiting.front_mut() {
             front.copy.synced();
             if self.keep == Keep::Requests {
-                front.copy_data.extend(&encode::SYNC, self.room_bytes);
-                self.copy_bytes += encode::SYNC.len();
+                let before_bytes = front.copy_data.len();
+                self.keep.if_room(front.copy_data.extend(&encode::SYNC, self.room_bytes));
+                self.copy_bytes += front.copy_data.len() - before_bytes;
             }
         }
     }

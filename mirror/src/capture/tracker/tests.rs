@@ -21,6 +21,26 @@ enum Side {
 }
 use Side::{Client, Server};
 
+#[test]
+fn of_what_there_is_no_room_for_nothing_is_handed_out() {
+    let login = [message(b'R', &[0, 0, 0, 0]), ready(b'I')].concat();
+    for (client, room_bytes, lacks) in [
+        (message(b'Q', &[b'x'; 95]), 100, false),
+        (message(b'Q', &[b'x'; 96]), 100, true),
+        (message(b'Q', &[b'x'; 200]), 0, false),
+        ([message(b'Q', b"COPY"), message(b'd', &[b'x'; 60]), message(b'd', &[b'x'; 60])].concat(), 100, true),
+    ] {
+        let is_copy = client.starts_with(&message(b'Q', b"COPY"));
+        let mut tracker = Tracker::new(SessionId(1), Keep::Requests).with_room(room_bytes);
+        tracker.server(&login, 0, &mut Vec::new()).unwrap();
+        let mut steps = Vec::new();
+        tracker.client(&client, 1, &mut steps).unwrap();
+        assert_eq!(tracker.keeps_nothing(), lacks, "{} bytes of {room_bytes}", client.len());
+        assert_eq!(steps.is_empty(), lacks && !is_copy, "a COPY is handed out before its data");
+        assert_eq!(tracker.in_flight(), 1, "and followed all the same");
+    }
+}
+
 fn describe(script: &[(Side, Vec<u8>)], chunk_bytes: usize) -> Vec<String> {
     let mut tracker = Tracker::new(SessionId(1), Keep::Requests);
     let mut steps = Vec::new();

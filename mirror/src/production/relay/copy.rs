@@ -36,15 +36,16 @@ impl Relay<'_> {
             moved |= up || down;
             if moved {
                 rounds = rounds.wrapping_add(1);
-                if rounds.is_multiple_of(ROUNDS_PER_TURN) {
-                    self.give_way().await;
+                if !rounds.is_multiple_of(ROUNDS_PER_TURN) {
+                    continue;
                 }
-                continue;
+                self.give_way().await;
             }
+            // A stream may have something to say for as long as it lasts.
             if self.production.draining.load(Ordering::SeqCst) {
                 return End::DrainedUnseen;
             }
-            if let Err(end) = self.wait().await {
+            if !moved && let Err(end) = self.wait().await {
                 return end;
             }
         }

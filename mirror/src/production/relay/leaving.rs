@@ -29,10 +29,13 @@ impl Relay<'_> {
         // What can't be cancelled may end by itself.
         let _ = timeout(CANCEL_LIMIT, self.cancel()).await;
         while self.tracker.runs() || !self.client_has_all() {
-            if self.turn()? {
+            let moved = self.turn()?;
+            if Instant::now() >= until {
+                // Whatever it still says: it may have as much to say as it likes.
+                return Ok(!self.tracker.runs() && self.client_has_all());
+            }
+            if moved {
                 self.give_way().await;
-            } else if Instant::now() >= until {
-                return Ok(false);
             } else if let Ok(waited) = timeout_at(until, self.wait()).await {
                 waited?;
             }
