@@ -210,3 +210,21 @@ pub fn to_i64(n: u64) -> i64 {
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_with_a_lock_leaves_the_others_what_it_guards() {
+        let shared = ArmShared::new("candidate", ArmRole::Candidate, 0);
+        let panics = || shared.count(|_| panic!("as the test wants it"));
+        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+        shared.count(|counts| counts.played += 1);
+        assert_eq!(shared.status().exchanges.played, 1);
+        shared.lose("its thread panicked");
+        assert_eq!(shared.state().0, ArmState::Lost);
+    }
+}

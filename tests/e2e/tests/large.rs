@@ -101,9 +101,14 @@ async fn messages_near_the_limit_pass_whole() {
     let mut client = Raw::login(stage.through).await;
     let mut direct = Raw::login(stage.direct).await;
 
-    // A value, while its exchange is captured: only the request is kept.
-    for (mib, why) in [(128, "a value, captured"), (1000, "a value")] {
-        if mib > 128 {
+    // A value, while its exchange is captured: only the request is kept, and the arms make it themselves.
+    for (mib, why) in [(128, "a value, captured"), (1000, "a long value, captured"), (128, "a value")] {
+        if why == "a value" {
+            for name in ["baseline", "candidate"] {
+                let arm =
+                    stage.arm_until(name, "through with them", |arm| !is_live(arm) || arm.exchanges.played == 2).await;
+                assert!(is_live(&arm) && arm.divergence.values().all(|n| *n == 0), "{arm:#?}");
+            }
             // What makes the arms give up: this request is kept until it is too long.
             for client in [&mut direct, &mut client] {
                 client.send_long(b'Q', b"SELECT 1 /*", &vec![b'x'; MIB], 500, b"*/\0").await;

@@ -48,6 +48,7 @@ mod tls_early_requests;
 mod tls_garbage;
 mod tls_login;
 mod tls_malformed;
+mod tls_restart;
 mod tls_scenarios;
 mod tls_vanish;
 mod traffic_log;

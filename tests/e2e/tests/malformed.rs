@@ -35,7 +35,7 @@ const TOO_LONG: [u8; 4] = [0x7f, 0xff, 0xff, 0xff];
 /// `asked` is asked for a password; the others are users of [`Front`].
 const ROLES: &str = "CREATE ROLE asked LOGIN PASSWORD 'open sesame'; CREATE ROLE long_answer LOGIN; \
                      CREATE ROLE short_answer LOGIN; CREATE ROLE strange_login LOGIN; CREATE ROLE half_answer LOGIN; \
-                     CREATE ROLE unable LOGIN";
+                     CREATE ROLE unable LOGIN; CREATE ROLE out_of_turn LOGIN; CREATE TABLE written (i int)";
 
 /// What a client does, and what has to come of it.
 struct Case {
@@ -161,6 +161,8 @@ fn cases() -> Vec<Case> {
         after("an answer of 2 GiB", "long_answer", query("SELECT 1"), ByMirror("08P01"), WORKER_MALFORMED),
         after("an answer of length 3", "short_answer", query("SELECT 1"), ByMirror("08P01"), WORKER_MALFORMED),
         after("half of an answer", "half_answer", query("SELECT 1"), Bytes(HALF), WORKER_TRUNCATED),
+        // What is a message is passed on, and what to make of it is its client's to decide.
+        after("answers that nobody asked for", "out_of_turn", query("SELECT 1"), Bytes(OUT_OF_TURN_ANSWERS), None),
         before("a worker that has no process for it", &startup("unable"), Bytes(UNABLE), WORKER_MALFORMED),
         before(
             "a worker that does not speak the protocol",
@@ -182,8 +184,16 @@ fn no_layout() -> Vec<u8> {
 
 const LOGIN: &[u8] = b"R\0\0\0\x08\0\0\0\0K\0\0\0\x0c\0\0\0\x07\0\0\0\x07Z\0\0\0\x05I";
 /// What a user of [`Front`] gets for a query.
-const ANSWERS: [(&str, &[u8]); 3] =
-    [("long_answer", b"D\x7f\xff\xff\xff"), ("short_answer", b"D\0\0\0\x03"), ("half_answer", HALF)];
+const ANSWERS: [(&str, &[u8]); 4] = [
+    ("long_answer", b"D\x7f\xff\xff\xff"),
+    ("short_answer", b"D\0\0\0\x03"),
+    ("half_answer", HALF),
+    ("out_of_turn", OUT_OF_TURN_ANSWERS),
+];
+/// A row of no description, a login that is over already, the data of no COPY, a message of no type that there is, three times
+/// that all is done, and a request for data behind it.
+const OUT_OF_TURN_ANSWERS: &[u8] =
+    b"D\0\0\0\x06\0\0R\0\0\0\x08\0\0\0\0d\0\0\0\x04~\0\0\0\x05!Z\0\0\0\x05IZ\0\0\0\x05IZ\0\0\0\x05IG\0\0\0\x07\0\0\0";
 const HALF: &[u8] = b"D\0\0\0\x40\0\x01";
 /// What PostgreSQL says when it can't make a process for a client, as it did before protocol 3.
 const UNABLE: &[u8] = b"Ecould not fork new process for connection: Cannot allocate memory\n\0";
@@ -318,8 +328,9 @@ async fn what_is_malformed_ends_its_own_connection_by_its_cause_and_nobody_else_
     counted.expect_grown(&stage.admin, "no worker", &[("connections", 1), ("worker_unreachable", 1)]).await;
     expect_served(&neighbour).await;
 
+    neighbour.batch_execute("INSERT INTO written VALUES (1)").await.expect("a row");
     for name in ["baseline", "candidate"] {
-        let arm = stage.arm(name).await;
+        let arm = stage.expect_level(name, &[("written", "t.i::text")]).await;
         assert_eq!((arm.state, arm.exchanges.lost), (ArmState::Live, 0), "{arm:#?}");
     }
     drop(neighbour);

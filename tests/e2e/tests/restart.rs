@@ -113,8 +113,9 @@ async fn nobody_is_waited_for_who_does_not_say_their_password() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_that_does_not_end_is_told_and_closed() {
-    let servers = Servers::start(0, TABLES).await;
-    let stage = servers.mirror("64Mi", &[]).await;
+    let servers = Servers::start(2, TABLES).await;
+    let arms = servers.addresses();
+    let stage = servers.mirror("64Mi", &arms).await;
     let mut stubborn = Wire::connect(stage.through).await;
     stubborn.exchange(&query("BEGIN; INSERT INTO ledger VALUES (1, 1, '')"), 1).await;
     let began = Instant::now();
@@ -171,8 +172,9 @@ async fn a_statement_that_does_not_end_is_cancelled_before_its_client_is_told_to
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statements_that_run_may_end_before_their_sessions_are_told() {
-    let servers = Servers::start(0, TABLES).await;
-    let stage = servers.mirror("64Mi", &[]).await;
+    let servers = Servers::start(2, TABLES).await;
+    let arms = servers.addresses();
+    let stage = servers.mirror("64Mi", &arms).await;
     let (mut sleeper, mut copier) = (Wire::connect(stage.through).await, Wire::connect(stage.through).await);
     copier.send(&query("COPY ledger FROM STDIN")).await;
     copier.until(b'G', 1).await;

@@ -35,7 +35,7 @@ const TABLES: &str = "CREATE TABLE noted (t text); CREATE ROLE plain LOGIN PASSW
 const KEPT: [&str; 4] = ["tattletale-literal", "tattletale-parameter", "tattletale-copied", "tattletale-application"];
 
 struct Stage {
-    _worker: Cluster,
+    worker: Cluster,
     arms: [Cluster; 2],
     mirror: Running,
     through: SocketAddr,
@@ -66,16 +66,35 @@ impl Stage {
         fs::write(&config, document).expect("a configuration");
         let mut mirror = start_in("understudy-mirror", [Path::new("--config"), &config], &[("RUST_LOG", "debug")]);
         let (through, admin) = (mirror.mirror().await, mirror.admin().await);
-        Self { _worker: worker, arms: [baseline, candidate], mirror, through, admin, files }
+        Self { worker, arms: [baseline, candidate], mirror, through, admin, files }
     }
 
     async fn login(&self, password: &str) -> Result<Client, tokio_postgres::Error> {
+        self.login_as("plain", password).await
+    }
+
+    async fn login_as(&self, user: &str, password: &str) -> Result<Client, tokio_postgres::Error> {
         let mut config = Config::new();
-        config.host("127.0.0.1").port(self.through.port()).user("plain").dbname("postgres");
+        config.host("127.0.0.1").port(self.through.port()).user(user).dbname("postgres");
         let config = config.password(password).application_name("tattletale-application");
         let (client, connection) = config.connect(NoTls).await?;
         tokio::spawn(connection);
         Ok(client)
+    }
+
+    /// Nothing that carries the mark stands in anything that the mirror says, until its end.
+    async fn expect_silence(self) {
+        let mut said = String::new();
+        for path in ["/metrics", "/v1/status", "/readyz"] {
+            said.push_str(&http::get(&self.admin, path).await.expect("the admin HTTP"));
+        }
+        self.mirror.signal(Signal::TERM);
+        let ended = self.mirror.ended_within(Duration::from_secs(20)).await;
+        ended.expect_code(0);
+        assert!(ended.stderr.contains("DEBUG"), "it says all that it can: {}", ended.stderr);
+        said.push_str(&ended.transcript());
+        let told: Vec<_> = said.lines().filter(|line| line.to_lowercase().contains(MARK)).collect();
+        assert!(told.is_empty(), "{}", told.join("\n"));
     }
 
     /// All that lies in the log's segments.
@@ -179,15 +198,37 @@ async fn nothing_that_a_client_sent_is_said_and_no_password_is_kept() {
             })
         })
         .await;
-    let mut said = String::new();
-    for path in ["/metrics", "/v1/status", "/readyz"] {
-        said.push_str(&http::get(&stage.admin, path).await.expect("the admin HTTP"));
-    }
-    stage.mirror.signal(Signal::TERM);
-    let ended = stage.mirror.ended_within(Duration::from_secs(20)).await;
-    ended.expect_code(0);
-    assert!(ended.stderr.contains("DEBUG"), "it says all that it can: {}", ended.stderr);
-    said.push_str(&ended.transcript());
-    let told: Vec<_> = said.lines().filter(|line| line.to_lowercase().contains(MARK)).collect();
-    assert!(told.is_empty(), "{}", told.join("\n"));
+    stage.expect_silence().await;
+}
+
+/// What an arm does otherwise than production, and why one is lost, is told without a word of what they were given.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_a_client_sent_is_said_of_arms_that_differ_or_are_lost() {
+    const THEIRS: &str = "CREATE ROLE tattletale LOGIN";
+    let _turn = take_turn().await;
+    let mut stage = Stage::set().await;
+    let [baseline, candidate] = &stage.arms;
+    baseline.connect().await.batch_execute(&format!("DROP TABLE noted; {THEIRS}")).await.expect("another schema");
+    candidate.connect().await.batch_execute("DROP TABLE noted").await.expect("another schema");
+    stage.worker.connect().await.batch_execute(THEIRS).await.expect("a role");
+    send_marks(&stage.login(PASSWORD).await.expect("a session")).await;
+    stage
+        .mirror
+        .status_until("both arms differ", LIMIT, |status| {
+            status.arms.iter().all(|arm| arm.divergence.values().sum::<i64>() > 3)
+        })
+        .await;
+    let theirs = stage.login_as(MARK, "").await.expect("a session");
+    theirs.batch_execute("SELECT 'tattletale-theirs'").await.expect("an answer");
+    stage
+        .mirror
+        .status_until("what they ask is judged", LIMIT, |status| {
+            status.arms.iter().all(|arm| match arm.name.as_str() {
+                "candidate" => arm.state == ArmState::Lost || arm.exchanges.lost > 0,
+                _ => arm.state == ArmState::Live && arm.lag.exchanges == 0,
+            })
+        })
+        .await;
+    drop(theirs);
+    stage.expect_silence().await;
 }

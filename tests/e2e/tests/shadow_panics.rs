@@ -169,15 +169,26 @@ fn panic_at(line: &'static str) {
     *PANIC_AT.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
 }
 
-/// A thread of one arm panics at a line that it writes for a new session.
+/// A thread of one arm panics at a line that it writes for a new session, while it plays something of another.
 async fn one_arm_panics_at(line: &'static str) {
     let mut stage = Stage::set(|_| {}).await;
+    let sleeper = connect(stage.through).await.expect("a session");
+    let slept = tokio::spawn(async move { sleeper.batch_execute("SELECT pg_sleep(3)").await });
+    for (name, arm) in &stage.arms {
+        let session = arm.connect().await;
+        let plays = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        wait_until(&format!("{name} plays it"), || async {
+            session.query_one(plays, &[]).await.expect("a look").get::<_, i64>(0) == 1
+        })
+        .await;
+    }
     panic_at(line);
     let late = connect(stage.through).await.expect("a session");
     stage.write(Some(&late)).await;
     wait_until("an arm is lost", || async { !stage.lost().is_empty() }).await;
     let lost = stage.lost();
     assert!(matches!(&lost[..], [(_, why)] if why == "the arm's thread panicked"), "{lost:?}");
+    slept.await.expect("its end").expect("production's answer");
     stage.expect_unfelt().await;
 }
 

@@ -42,5 +42,6 @@ async fn a_request_for_encryption_inside_tls_is_refused_as_the_worker_does() {
             .await;
             neighbour.expect_alive().await;
         }
+        worker.expect_level(&mirror).await;
     }
 }

@@ -144,6 +144,7 @@ async fn what_is_no_handshake_ends_its_own_connection_and_is_counted() {
     let written = "SELECT count(*) FROM written";
     let rows: i64 = stage.worker.server.connect().await.query_one(written, &[]).await.expect("a look").get(0);
     assert_eq!(rows, 0);
+    stage.worker.expect_level(&stage.mirror).await;
 }
 
 /// Who sits between could slip a packet in before the handshake of a client that does it right.
@@ -164,6 +165,7 @@ async fn a_plain_packet_before_a_handshake_is_not_taken_for_what_came_inside_it(
     let written = "SELECT count(*) FROM written";
     let rows: i64 = stage.worker.server.connect().await.query_one(written, &[]).await.expect("a look").get(0);
     assert_eq!(rows, 0);
+    stage.worker.expect_level(&stage.mirror).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -197,4 +199,5 @@ async fn who_begins_with_tls_and_says_no_more_is_ended_in_time_and_counted() {
         wait_until("it is counted", || async { stage.mirror.metric(SILENT).await == before + 1 }).await;
         stage.neighbour.expect_alive().await;
     }
+    stage.worker.expect_level(&stage.mirror).await;
 }

@@ -17,7 +17,8 @@ use understudy_harness::wait_until;
 use crate::papers::{Encrypted, Papers};
 
 const HBA: &str = "local all all trust\nhost all all 127.0.0.1/32 trust\n";
-const TABLES: &str = "CREATE UNLOGGED TABLE copied (i int, t text)";
+const TABLES: &str = "CREATE UNLOGGED TABLE copied (i int, t text);
+    CREATE TABLE written (with_reset boolean PRIMARY KEY, n int); INSERT INTO written VALUES (true, 0), (false, 0)";
 /// How much longer than direct a backend may stay.
 const LATER: Duration = Duration::from_secs(2);
 
@@ -39,15 +40,21 @@ async fn encrypted(papers: &Papers, address: SocketAddr) -> Encrypted {
 #[derive(Debug, Clone, Copy)]
 enum Moment {
     Message,
+    Write,
     CopyIn,
     CopyOut,
 }
 
 impl Moment {
     /// What is said after the login, and what is waited for before the client goes.
-    fn said(self) -> (Vec<u8>, Option<u8>) {
+    fn said(self, with_reset: bool) -> (Vec<u8>, Option<u8>) {
         match self {
             Self::Message => (vec![b'Q', 0, 0, 1, 0, b'S', b'E'], None),
+            // As in `vanish.rs`.
+            Self::Write => {
+                let sql = format!("UPDATE written SET n = 1 FROM pg_sleep(1.5) WHERE with_reset = {with_reset}");
+                (query(&sql), None)
+            }
             Self::CopyIn => {
                 ([query("BEGIN; COPY copied FROM STDIN"), message(b'd', b"1\tx\n2\t")].concat(), Some(b'G'))
             }
@@ -67,21 +74,29 @@ async fn left(looker: &Client) -> i64 {
     looker.query_one(sql, &[]).await.expect("a look").get(0)
 }
 
+async fn sleeping(looker: &Client) -> i64 {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    looker.query_one(sql, &[]).await.expect("a look").get(0)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_left_of_a_client_that_vanished() {
     let (papers, worker) = set().await;
     let mirror = worker.mirror(&both(&papers)).await;
     let looker = worker.server.connect().await;
     let (mut neighbour, _) = Talk::login(encrypted(&papers, mirror.through).await, "postgres").await;
-    for moment in [Moment::Message, Moment::CopyIn, Moment::CopyOut] {
+    for moment in [Moment::Message, Moment::Write, Moment::CopyIn, Moment::CopyOut] {
         for with_reset in [true, false] {
             let mut took = Vec::new();
             for address in [worker.address(), mirror.through] {
                 let (mut client, _) = Talk::login(encrypted(&papers, address).await, "postgres").await;
-                let (said, heard) = moment.said();
+                let (said, heard) = moment.said(with_reset);
                 client.send(&said).await;
                 if let Some(kind) = heard {
                     client.heard(kind).await;
+                }
+                if matches!(moment, Moment::Write) {
+                    wait_until("it runs", || async { sleeping(&looker).await == 1 }).await;
                 }
                 if with_reset {
                     client.stream.get_ref().0.set_zero_linger().expect("no lingering");

@@ -19,6 +19,7 @@ use understudy_harness::wait_until;
 const LATER: Duration = Duration::from_secs(2);
 const MORE: &str = "CREATE TABLE held (i int PRIMARY KEY); INSERT INTO held VALUES (1);
     CREATE TABLE copied (i int);
+    CREATE TABLE written (with_reset boolean PRIMARY KEY, n int); INSERT INTO written VALUES (true, 0), (false, 0);
     CREATE ROLE asked LOGIN PASSWORD 'asked'";
 
 /// Where the client was when it vanished.
@@ -31,6 +32,7 @@ enum Moment {
     Message,
     Pipeline,
     Committed,
+    Write,
     CopyIn,
     CopyOut,
     Lock,
@@ -39,7 +41,7 @@ enum Moment {
     Replication,
 }
 
-const MOMENTS: [Moment; 13] = [
+const MOMENTS: [Moment; 14] = [
     Moment::Nothing,
     Moment::Startup,
     Moment::Password,
@@ -47,6 +49,7 @@ const MOMENTS: [Moment; 13] = [
     Moment::Message,
     Moment::Pipeline,
     Moment::Committed,
+    Moment::Write,
     Moment::CopyIn,
     Moment::CopyOut,
     Moment::Lock,
@@ -59,7 +62,7 @@ const PG_SLEEP: u32 = 2626;
 
 impl Moment {
     /// What is said after the login, and what is waited for before the client goes.
-    fn said(self) -> (Vec<u8>, Option<u8>) {
+    fn said(self, with_reset: bool) -> (Vec<u8>, Option<u8>) {
         match self {
             Self::Nothing | Self::Startup | Self::Password | Self::Idle => (Vec::new(), None),
             Self::Message => (vec![b'Q', 0, 0, 1, 0, b'S', b'E'], None),
@@ -69,6 +72,11 @@ impl Moment {
                 let update = query("BEGIN; UPDATE held SET i = 5");
                 let undone = execute("UPDATE held SET i = 6 RETURNING i", &[]);
                 ([update, execute("COMMIT", &[]), message(b'H', &[]), undone, message(b'H', &[])].concat(), Some(b'D'))
+            }
+            // The worker commits it when its client has long gone; direct it does what it has done already.
+            Self::Write => {
+                let sql = format!("UPDATE written SET n = 1 FROM pg_sleep(1.5) WHERE with_reset = {with_reset}");
+                (query(&sql), None)
             }
             Self::CopyIn => ([query("COPY copied FROM STDIN"), message(b'd', b"1\n2\n")].concat(), Some(b'G')),
             Self::CopyOut => {
@@ -85,7 +93,12 @@ impl Moment {
         }
     }
 
-    async fn reach(self, address: SocketAddr) -> Raw {
+    /// Whether the worker is at something then.
+    fn sleeps(self) -> bool {
+        matches!(self, Self::Write | Self::Sleep | Self::Call)
+    }
+
+    async fn reach(self, address: SocketAddr, with_reset: bool) -> Raw {
         match self {
             Self::Nothing => Raw::connect(address).await,
             Self::Startup => {
@@ -98,7 +111,7 @@ impl Moment {
                 let mut raw = Raw::connect(address).await;
                 raw.send(REPLICATION_STARTUP).await;
                 raw.until(b'Z').await;
-                self.say(raw).await
+                self.say(raw, with_reset).await
             }
             Self::Password => {
                 let mut raw = Raw::connect(address).await;
@@ -106,12 +119,12 @@ impl Moment {
                 raw.until(b'R').await;
                 raw
             }
-            _ => self.say(Raw::login(address).await).await,
+            _ => self.say(Raw::login(address).await, with_reset).await,
         }
     }
 
-    async fn say(self, mut raw: Raw) -> Raw {
-        let (said, heard) = self.said();
+    async fn say(self, mut raw: Raw, with_reset: bool) -> Raw {
+        let (said, heard) = self.said(with_reset);
         raw.send(&said).await;
         if let Some(kind) = heard {
             raw.until(kind).await;
@@ -128,6 +141,11 @@ async fn left(looker: &Client) -> i64 {
     let sql = "SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('client backend', 'walsender')
                            AND pid <> pg_backend_pid())
                     + (SELECT count(*) FROM pg_locks WHERE relation IN ('held'::regclass, 'copied'::regclass))";
+    looker.query_one(sql, &[]).await.expect("a look").get(0)
+}
+
+async fn sleeping(looker: &Client) -> i64 {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
     looker.query_one(sql, &[]).await.expect("a look").get(0)
 }
 
@@ -149,7 +167,10 @@ async fn nothing_is_left_of_a_client_that_vanished() {
         for with_reset in [true, false] {
             let mut took = Vec::new();
             for address in [stage.direct, stage.through] {
-                let client = moment.reach(address).await;
+                let client = moment.reach(address, with_reset).await;
+                if moment.sleeps() {
+                    wait_until("it runs", || async { sleeping(&worker).await == 1 }).await;
+                }
                 client.vanish(with_reset);
                 let began = Instant::now();
                 wait_until(&format!("{moment:?}: its backend and its locks are gone"), || async {
@@ -168,8 +189,9 @@ async fn nothing_is_left_of_a_client_that_vanished() {
         }
     }
     others.expect_kept(&worker).await;
+    let tables = [ROWS[0], ROWS[1], ("held", "t::text"), ("copied", "t::text"), ("written", "t::text")];
     for name in ["baseline", "candidate"] {
-        let arm = stage.expect_level(name, &[ROWS[0], ROWS[1], ("held", "t::text"), ("copied", "t::text")]).await;
+        let arm = stage.expect_level(name, &tables).await;
         println!("{name}: {:?} {:?}", arm.exchanges, arm.divergence);
     }
     wait_until("the arms' sessions are gone too", || async { stage.open_files() <= files + 2 }).await;
