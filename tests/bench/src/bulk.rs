@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use understudy_e2e::wire::{Wire, query};
 
 use crate::{
@@ -24,13 +24,13 @@ const RESULTS: [(&str, &str); 2] = [
 ];
 
 /// One result through one target: a figure for each round.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Row {
     /// What stood between.
     pub target: Kind,
     /// What was asked for.
-    pub result: &'static str,
+    pub result: String,
     /// MB a second.
     pub megabytes_a_second: Vec<f64>,
 }
@@ -40,7 +40,9 @@ pub async fn measure(place: &Place, rounds: usize) -> Vec<Row> {
     let kinds = [Kind::Direct, Kind::HaProxy, Kind::PgBouncer, Kind::Understudy];
     let mut rows: Vec<Row> = RESULTS
         .iter()
-        .flat_map(|(result, _)| kinds.map(|target| Row { target, result, megabytes_a_second: Vec::new() }))
+        .flat_map(|(result, _)| {
+            kinds.map(|target| Row { target, result: (*result).to_owned(), megabytes_a_second: Vec::new() })
+        })
         .collect();
     // A second takes a few results: each of them is short.
     let rounds = rounds * 3;
@@ -55,7 +57,7 @@ pub async fn measure(place: &Place, rounds: usize) -> Vec<Row> {
     }
     println!("\n  {:<26} {:>9} {:>8} {:>10}", "target", "result", "MB/s", "of direct");
     for row in &rows {
-        let direct = find(&rows, Kind::Direct, row.result).map_or(&[][..], |row| &row.megabytes_a_second);
+        let direct = find(&rows, Kind::Direct, &row.result).map_or(&[][..], |row| &row.megabytes_a_second);
         println!(
             "  {:<26} {:>9} {:>8.0} {:>10.3}",
             row.target.name(),

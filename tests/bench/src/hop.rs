@@ -1,6 +1,6 @@
 //! Throughput and processor time of each target, in interleaved rounds.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     figures::{median, median_ratio, order, ratios},
@@ -14,7 +14,7 @@ use crate::{
 const CLIENTS: [u32; 2] = [1, 16];
 
 /// One target under so many clients: a figure for each round.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Row {
     /// What stood between.

@@ -6,7 +6,14 @@
 //! So many sessions need more open files than a process may have on many machines. They are then measured in a
 //! [`crate::machine`] of its own, which sets its own limit.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
@@ -15,6 +22,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
+    time::timeout,
 };
 use understudy_e2e::wire::query;
 use understudy_mirror::open_files;
@@ -23,6 +31,11 @@ use crate::{floors::Check, machine, target::Target};
 
 /// Ends of sockets that a session has, in this process as in the mirror: client, worker and arm.
 const ENDS: u64 = 3;
+/// How long the arm may take to open a session for each, and how often it is looked whether it has.
+const LIMIT: Duration = Duration::from_secs(120);
+const LOOK: Duration = Duration::from_millis(50);
+/// Nobody does anything any more: what the mirror lets go of later belongs to nobody.
+const SETTLE: Duration = Duration::from_secs(5);
 /// Files that are no session's.
 const OTHERS: u64 = 1000;
 
@@ -70,7 +83,7 @@ async fn measure_elsewhere(asked_for: usize) -> Figures {
 
 /// Opens the sessions and looks at the mirror's memory.
 async fn measure_here(asked_for: usize, sessions: usize) -> Figures {
-    let (worker, arm) = (servers().await, servers().await);
+    let ((worker, _), (arm, welcomed)) = (servers().await, servers().await);
     let target = Target::mirror(worker, arm, None).await;
     let process = target.process.as_ref().expect("a mirror");
     let before_bytes = process.resident_bytes();
@@ -86,7 +99,13 @@ async fn measure_here(asked_for: usize, sessions: usize) -> Figures {
     let mut open = opening.join_all().await;
     assert_eq!(open.len(), sessions);
     // The arm is a moment behind; what it opens for a session belongs to the session.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    let opened = async {
+        while welcomed.load(Ordering::Relaxed) < sessions {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    timeout(LIMIT, opened).await.expect("a session on the arm for each");
+    tokio::time::sleep(SETTLE).await;
     let session_bytes = (process.resident_bytes() - before_bytes) / sessions as f64;
     process.forget_peak();
     for stream in &mut open {
@@ -148,23 +167,27 @@ const QUESTION: &str = "SELECT o.id, o.placed_at, o.amount, c.name FROM orders o
 /// `CommandComplete`, `ReadyForQuery`.
 const FOUND: [u8; 20] = *b"C\0\0\0\x0dSELECT 0\0Z\0\0\0\x05I";
 
-/// A server that takes every login.
-async fn servers() -> u16 {
+/// A server that takes every login, and how many it has taken.
+async fn servers() -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("its number").port();
+    let welcomed = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&welcomed);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
+            let counted = Arc::clone(&counted);
             tokio::spawn(async move {
                 let mut length = [0; 4];
                 if stream.read_exact(&mut length).await.is_err() {
                     return;
                 }
                 let mut rest = vec![0; (u32::from_be_bytes(length) as usize).clamp(8, 10_000) - 4];
-                let welcomed = async {
+                let login = async {
                     stream.read_exact(&mut rest).await?;
                     stream.write_all(&WELCOME).await
                 };
-                if welcomed.await.is_ok() {
+                if login.await.is_ok() {
+                    counted.fetch_add(1, Ordering::Relaxed);
                     drop(rest);
                     // A question comes whole: it is short, and there is one at a time.
                     let mut question = [0; 1024];
@@ -177,7 +200,7 @@ async fn servers() -> u16 {
             });
         }
     });
-    port
+    (port, welcomed)
 }
 
 /// The floor and the aim.

@@ -19,7 +19,7 @@
 //! of the load itself would be measured, which [`crate::hop`] judges; held against an arm that hangs, an arm that
 //! is felt would make the other side slower and the figure better.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     figures::{geometric_mean, median, order, ratio_of_means, ratio_of_medians, ratios},
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// One situation, and what it is held against: a figure for each round, got one right after the other.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Row {
     /// Which.
@@ -47,7 +47,7 @@ pub struct Row {
 }
 
 /// The same figure in both situations.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Pair {
     /// In the one that is judged.
     pub of: Vec<f64>,
@@ -83,7 +83,7 @@ impl Row {
 const UNTIL_IT_LASTS_SECONDS: u64 = 12;
 
 /// What was measured.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Figures {
     /// Transactions a second that were asked for where the latency was looked at.
@@ -91,6 +91,7 @@ pub struct Figures {
     /// Every situation that could be made.
     pub rows: Vec<Row>,
     /// Those that could not.
+    #[serde(default)]
     pub missing: Vec<Situation>,
 }
 

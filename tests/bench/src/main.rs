@@ -2,7 +2,7 @@
 //!
 //! Everything is measured in one run and in interleaved rounds, and told as ratios: the machine may be
 //! shared and noisy. It prints, writes JSON, and fails when a floor is missed. It must not tune what it
-//! measures: every peer runs as its package ships it.
+//! measures: every peer runs with the least that it has to be told.
 
 #![expect(
     clippy::expect_used,
@@ -134,5 +134,6 @@ async fn main() -> ExitCode {
     let text = serde_json::to_string_pretty(&figures).expect("figures");
     fs::write(&out, text + "\n").expect("the figures' file");
     println!("written to {}", out.display());
-    if figures.checks.iter().all(Check::holds) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let held = !figures.checks.is_empty() && figures.checks.iter().all(Check::holds);
+    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

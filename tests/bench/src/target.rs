@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use understudy_crds::{
     condition::ArmState,
     status::{ArmStatus, ExchangeCounts},
@@ -21,7 +21,7 @@ use crate::{place::Place, process::Process};
 const CLIENTS: u32 = 1000;
 
 /// Which one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Kind {
     /// Nothing.

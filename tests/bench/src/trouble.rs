@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use understudy_crds::{
@@ -34,7 +34,7 @@ const BEGINNING_SECONDS: u64 = 2;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// What production runs beside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Situation {
     /// Nothing ails the arm.
@@ -171,7 +171,7 @@ impl<'a> Ward<'a> {
 
     /// The 99th percentile of production's latency at the rate.
     pub async fn p99(&mut self, situation: Situation) -> Tail {
-        // A percentile needs more of it than a mean. A death costs 30 to 50 ms, once: of six seconds that is a hundredth, and
+        // A percentile needs more of it than a mean. A death costs 25 to 50 ms, once: of six seconds that is a hundredth, and
         // chance would decide whether the percentile is one of before or of behind it; of three it is more.
         let (rate, seconds) = (self.rate, if situation.dies() { self.seconds } else { self.seconds * 2 });
         let middle = Duration::from_secs(BEGINNING_SECONDS) + Duration::from_secs(seconds) / 2;
