@@ -14,7 +14,7 @@ endif
 build := $(cargo) build --workspace --all-targets
 
 help: ## what can be made
-	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## everything on this machine: a worker, its clones, a verdict, a promotion, a report in target/demo
 	@scripts/prepare.sh

@@ -128,7 +128,7 @@ pub enum Outcome {
     Worse,
     /// All criteria hold, none of them an improvement.
     Equivalent,
-    /// Not clear when the schedule ended.
+    /// Not clear when the schedule ended, or before it did: by a halt or a guardrail.
     Inconclusive,
     /// A check failed: the numbers may not be believed.
     Invalid,
@@ -192,7 +192,8 @@ pub enum SkipReason {
     SideEffect,
     /// It names a server's own identities: a process, a snapshot, a prepared transaction.
     ServerIdentity,
-    /// It belongs to a replication connection.
+    /// It belongs to a replication connection: those are counted (`understudy_replication_connections_total`) and not
+    /// captured, so no exchange is skipped for it today.
     Replication,
     /// It belongs to a session whose state from before the capture could not be rebuilt.
     UnknownSession,
@@ -212,7 +213,7 @@ pub enum DivergenceKind {
     Rows,
     /// Another transaction state after the exchange.
     TransactionState,
-    /// It could not be played in production's order within the limit.
+    /// It was played out of production's order, since those that it waited for waited for it.
     Order,
 }
 

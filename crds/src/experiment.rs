@@ -61,7 +61,8 @@ pub struct ShadowExperimentSpec {
     /// How traffic is captured and kept until every arm has played it.
     #[serde(default)]
     pub capture: CaptureSpec,
-    /// Whether an unchanged clone runs beside the candidates, so that noise is known (A/A).
+    /// Whether an unchanged clone runs beside the candidates, so that noise is known (A/A). To go without one is not
+    /// supported yet.
     #[serde(default = "yes")]
     pub baseline: bool,
     /// The changes under test, one clone for each; they may be added, changed and removed while the
@@ -71,7 +72,7 @@ pub struct ShadowExperimentSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub candidates: Vec<Candidate>,
     /// What happens to facts that only production knows and that an arm got differently: `Repair`
-    /// corrects them on the arm, `Count` counts them as divergence. Unset: the best that the platform
+    /// corrects them on the arm (not supported yet), `Count` counts them as divergence. Unset: the best that the platform
     /// supports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub align: Option<Align>,
@@ -180,7 +181,7 @@ pub struct ReservedTarget {}
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CloneSpec {
     /// What copies the data: `BaseBackup` takes a base backup while the worker serves,
-    /// `VolumeSnapshot` takes a snapshot of the worker's volume.
+    /// `VolumeSnapshot` takes a snapshot of the worker's volume (not supported yet).
     #[serde(default)]
     pub method: CloneMethod,
 }
@@ -191,7 +192,7 @@ pub enum CloneMethod {
     /// `pg_basebackup`, while the worker serves.
     #[default]
     BaseBackup,
-    /// A snapshot of the worker's volume.
+    /// A snapshot of the worker's volume: not supported yet.
     VolumeSnapshot,
 }
 
@@ -211,7 +212,7 @@ pub struct CaptureSpec {
     /// The most memory that captured traffic may take. Unset: an eighth of the machine's, at most 2Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<ByteSize>,
-    /// The most disk that captured traffic may take once the memory is full. Unset: none.
+    /// The most disk that captured traffic may take once half of the memory is used. Unset: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<ByteSize>,
     /// What happens to sessions that reach the worker without passing the mirror: with `Wait` the cut
@@ -327,7 +328,8 @@ pub enum Align {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TrafficSpec {
-    /// Per cent of read-only sessions that are played. Sessions that write are always played.
+    /// Per cent of read-only sessions that are played. Sessions that write are always played. Less than 100 is not
+    /// supported yet.
     #[serde(default = "all_reads")]
     #[schemars(range(min = 0, max = 100))]
     pub reads: i32,
@@ -415,7 +417,8 @@ pub struct Guardrails {
     /// The largest share of statements whose outcome may differ from production's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_divergence: Option<Percent>,
-    /// The most that the mirror may add to production's p99.
+    /// The most that the mirror may add to a request at the 99th percentile, which is known in powers of two of microseconds,
+    /// rounded up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_production_overhead: Option<Span>,
 }

@@ -13,7 +13,7 @@ use crate::{
 
 /// Where clients reach the mirror pod, and the mirror reaches an arm's PostgreSQL, over mutual TLS.
 pub const POSTGRES_PORT: u16 = 5432;
-/// Where both kinds of pods answer whether they are well: `/healthz`, `/readyz`. Plain HTTP, no verbs,
+/// Where both kinds of pods answer whether they are well: `/healthz`, `/readyz`, and the mirror pod `/metrics`. Plain HTTP, no verbs,
 /// nothing about anybody's data.
 pub const HEALTH_PORT: u16 = 8080;
 /// Where the mirror pod answers its operator, over mutual TLS: `GET /v1/status`, `GET /v1/report.json`,

@@ -132,7 +132,8 @@ pub struct ProductionStatus {
     /// Statements that are played but not measured: production took more than ten minutes for each, and nothing that
     /// began after it could have been looked at before it was done.
     pub too_long: i64,
-    /// What the mirror added at p99 (bytes read until bytes handed on), µs.
+    /// What the mirror added to a request at the 99th percentile (bytes read until bytes handed on), a power of two that is
+    /// an upper limit of it, µs.
     pub overhead_p99_us: i64,
     /// Writes that reached the worker without passing the mirror.
     pub leaks: i64,
@@ -169,8 +170,8 @@ pub struct ArmStatus {
     /// Statements compared with production's.
     #[serde(default)]
     pub compared: i64,
-    /// Statements whose rows were not compared since they overlapped a write of the same tables, or
-    /// draw on the clock or on chance.
+    /// Statements whose rows were not compared since they overlapped a write of the same tables, or were overtaken by one
+    /// on the arm, draw on the clock or on chance, or leave to the plan which rows they pick.
     #[serde(default)]
     pub ambiguous: i64,
     /// Latency by class.

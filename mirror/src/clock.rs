@@ -1,5 +1,5 @@
-//! The mirror's clock: monotonic nanoseconds since the mirror began. All times of production and of
-//! the arms are on it.
+//! The mirror's clock: monotonic nanoseconds since the mirror began. All measured times,
+//! production's and the arms', are on it; when an arm plays something is up to its own (`shadow/arm_clock.rs`).
 
 use std::{
     sync::LazyLock,

@@ -38,7 +38,7 @@ struct Arguments {
 enum Output {
     /// For people
     Text,
-    /// One JSON document or event a line
+    /// JSON documents, or events one a line
     Json,
 }
 
@@ -115,7 +115,7 @@ enum Command {
         #[command(flatten)]
         which: Which,
     },
-    /// Play recorded traffic again
+    /// Play recorded traffic again (not supported yet)
     Replay {},
     /// Print the CustomResourceDefinition
     Crd,

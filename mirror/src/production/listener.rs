@@ -1,4 +1,4 @@
-//! Accepts clients: one thread per core, each with its own reactor and its own listening socket on the
+//! Accepts clients: as many threads as are set, each with its own reactor and its own listening socket on the
 //! shared port. A session lives on one thread; which, is decided in `seats.rs`.
 
 use std::{

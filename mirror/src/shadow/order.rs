@@ -70,7 +70,7 @@ pub enum Action {
         entry: Arc<Entry>,
         /// When it was due, ns since the mirror's epoch.
         due_ns: u64,
-        /// It waited for the order longer than the limit and is played out of order.
+        /// It is played out of order, since what it waited for waited for it: that may make a difference.
         released: bool,
     },
     /// The session is over and everything of it has been played. Whoever closes it says when it has

@@ -1,5 +1,5 @@
-//! Makes the exact cut (design §6): closes the mirror's gate, asks the worker, decides, and opens the
-//! gate again; as often as it takes. Production waits no longer than `maxPause` each time.
+//! Makes the exact cut (ARCHITECTURE.md): closes the mirror's gate, asks the worker, decides, and opens the
+//! gate again; as often as it takes, for `CUT_LIMIT` at most. Production waits no longer than `maxPause` each time.
 
 use std::{
     collections::{BTreeMap, HashSet},

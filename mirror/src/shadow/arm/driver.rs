@@ -45,7 +45,7 @@ const IDLE_TICK: Duration = Duration::from_millis(20);
 const SOON_NS: u64 = 40_000_000;
 /// So often its server is asked at most who waits for whom, ns.
 const ASKED_NS: u64 = 100_000_000;
-/// Nobody waits for the order longer than this.
+/// What runs so much longer than it did on production is taken to be stuck: it may wait for something that waits for it.
 const ORDER_LIMIT_NS: u64 = 10_000_000_000;
 /// An arm that is behind by no more than this beyond the shift is level with production.
 const LEVEL_NS: u64 = 500_000_000;

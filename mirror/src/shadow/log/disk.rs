@@ -22,7 +22,7 @@ const LOCK: &str = "lock";
 const PREFIX: &str = "traffic-";
 const SUFFIX: &str = ".log";
 
-/// Where the log goes when the memory is full, and how much of it.
+/// Where the log goes when half of the memory is used, and how much of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskSettings {
     /// The directory; made if it is not there. One mirror at a time.
