@@ -62,23 +62,26 @@ pub async fn measure(asked_for: usize, here: bool) -> Figures {
     }
     println!("{asked_for} sessions need {files} open files, and no more than {limit} are allowed here");
     if !here && machine::is_there() {
-        return measure_elsewhere(asked_for).await;
+        if let Some(figures) = measure_elsewhere(asked_for).await {
+            return figures;
+        }
+        println!("a machine of its own does not start here");
     }
     let fewer = usize::try_from(open_files::sessions(limit.saturating_sub(OTHERS), 1)).unwrap_or(asked_for);
     measure_here(asked_for, fewer).await
 }
 
-async fn measure_elsewhere(asked_for: usize) -> Figures {
+async fn measure_elsewhere(asked_for: usize) -> Option<Figures> {
     println!("they are measured in a machine of its own, with one processor");
     let out = tempfile::NamedTempFile::new().expect("a file for the figures");
     let path = out.path().to_str().expect("a path");
-    let printed = machine::run(&["--here", "--sessions", &asked_for.to_string(), "--out", path, "idle"]).await;
+    let printed = machine::run(&["--here", "--sessions", &asked_for.to_string(), "--out", path, "idle"]).await?;
     let text = fs::read_to_string(path).expect("the figures of a machine of its own");
     let all: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("no figures: {printed}"));
     let figures: Figures =
         all.get("idle").and_then(|idle| Figures::deserialize(idle).ok()).expect("figures of idle sessions");
     print(&figures);
-    figures
+    Some(figures)
 }
 
 /// Opens the sessions and looks at the mirror's memory.
@@ -117,6 +120,8 @@ async fn measure_here(asked_for: usize, sessions: usize) -> Figures {
         assert_eq!(answer, FOUND);
     }
     target.settled().await;
+    let asked = target.arm().await.expect("an arm").exchanges.played;
+    assert!(usize::try_from(asked).is_ok_and(|asked| asked >= sessions), "the arm was asked {asked} times");
     let burst_session_bytes = (process.peak_bytes() - before_bytes) / sessions as f64;
     drop(open);
     let figures = Figures { asked_for, sessions, session_bytes, burst_session_bytes };

@@ -27,8 +27,9 @@ pub fn is_there() -> bool {
     Path::new(KERNEL).exists()
 }
 
-/// Runs this very program in one, until it has ended; what it printed.
-pub async fn run(arguments: &[&str]) -> String {
+/// Runs this very program in one, until it has ended; what it printed. Nothing where none starts: not every processor's
+/// registers are known to its kernel.
+pub async fn run(arguments: &[&str]) -> Option<String> {
     let directory = tempfile::Builder::new().prefix("understudy-machine-").tempdir_in("/tmp").expect("a directory");
     let (init, printed) = (directory.path().join("init"), directory.path().join("printed"));
     let program = std::env::current_exe().expect("this program's file");
@@ -53,7 +54,7 @@ pub async fn run(arguments: &[&str]) -> String {
         }
         sleep(Duration::from_millis(100)).await;
     }
-    fs::read_to_string(&printed).expect("a machine of its own did not start")
+    fs::read_to_string(&printed).ok()
 }
 
 /// Turns the machine off behind the program, or when its time is up though nobody waits for it any more: without its
